@@ -1,0 +1,131 @@
+// Builds the package: AssemblyScript kernels -> a TypeScript module holding the binary, tsc ->
+// dist (or build/ with the tests, `--test`), esbuild -> the single-file programs in dist/bin.
+import { spawnSync } from 'node:child_process';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
+import { createRequire } from 'node:module';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { build } from 'esbuild';
+
+const root = dirname(dirname(fileURLToPath(import.meta.url)));
+const require = createRequire(import.meta.url);
+process.chdir(root);
+const forTests = process.argv.includes('--test');
+
+function run(script, args) {
+  const result = spawnSync(process.execPath, [script, ...args], { stdio: 'inherit' });
+  if (result.status !== 0) process.exit(result.status ?? 1);
+}
+
+/** The program that a package's package.json names under bin. */
+function programOf(name, bin) {
+  const manifestPath = require.resolve(`${name}/package.json`);
+  const manifest = JSON.parse(readFileSync(manifestPath, 'utf8'));
+  const entry = typeof manifest.bin === 'string' ? manifest.bin : manifest.bin[bin];
+  return join(dirname(manifestPath), entry);
+}
+
+function buildKernels() {
+  const source = 'src/xet/wasm/assembly/index.ts';
+  const target = 'src/xet/wasm/kernels-binary.ts';
+  const sources = readdirSync(dirname(source)).map((f) => join(dirname(source), f));
+  sources.push('src/xet/wasm/memory-layout.ts', 'src/xet/chunk/limits.ts');
+  const newest = Math.max(...sources.map((f) => statSync(f).mtimeMs));
+  if (existsSync(target) && statSync(target).mtimeMs > newest) return;
+  mkdirSync('build', { recursive: true });
+  run(programOf('assemblyscript', 'asc'), [
+    source,
+    '--outFile',
+    'build/kernels.wasm',
+    '-O3',
+    '--noAssert',
+    '--runtime',
+    'stub',
+    '--enable',
+    'simd',
+    '--enable',
+    'threads',
+    '--importMemory',
+    '--sharedMemory',
+    '--initialMemory',
+    '2',
+    '--maximumMemory',
+    '16384',
+    '--memoryBase',
+    '1024',
+  ]);
+  const base64 = readFileSync('build/kernels.wasm').toString('base64');
+  writeFileSync(
+    target,
+    `// Made by scripts/build.mjs from src/xet/wasm/assembly.\nexport const KERNELS_BASE64 =\n  '${base64}';\n`,
+  );
+}
+
+/**
+ * The programs in dist/bin are CommonJS: Node starts it faster than modules. The filter is two
+ * files: what the handshake needs, and the core, loaded with the first request.
+ */
+async function bundle() {
+  const bin = 'dist/bin';
+  const url = "const __fileUrl = require('node:url').pathToFileURL(__filename).href;";
+  const program = '#!/usr/bin/env node';
+  const common = {
+    bundle: true,
+    platform: 'node',
+    format: 'cjs',
+    target: 'node20',
+    minifySyntax: true,
+    minifyWhitespace: true,
+    external: ['@napi-rs/blake-hash'],
+    legalComments: 'none',
+    logLevel: 'warning',
+    outdir: bin,
+    define: { 'import.meta.url': '__fileUrl' },
+    supported: { 'dynamic-import': false },
+  };
+  const coreApart = {
+    name: 'core-apart',
+    setup(builder) {
+      builder.onResolve({ filter: /\/core\.ts$/ }, () => ({
+        path: './git2db-filter-core.js',
+        external: true,
+      }));
+    },
+  };
+  rmSync(bin, { recursive: true, force: true });
+  mkdirSync(bin, { recursive: true });
+  writeFileSync(join(bin, 'package.json'), '{"type":"commonjs"}\n');
+  await Promise.all([
+    build({
+      ...common,
+      entryPoints: { 'git2db-filter': 'src/filter-process/main.ts' },
+      banner: { js: program },
+      plugins: [coreApart],
+    }),
+    build({
+      ...common,
+      entryPoints: { 'git2db-filter-core': 'src/filter-process/core.ts' },
+      banner: { js: url },
+    }),
+    build({
+      ...common,
+      entryPoints: { 'kernel-worker': 'src/xet/parallel/kernel-worker.ts' },
+      banner: { js: url },
+    }),
+    build({ ...common, entryPoints: { git2db: 'src/cli/main.ts' }, banner: { js: `${program}\n${url}` } }),
+  ]);
+  for (const name of ['git2db', 'git2db-filter']) chmodSync(join(bin, `${name}.js`), 0o755);
+}
+
+buildKernels();
+run(programOf('typescript', 'tsc'), forTests ? [] : ['-p', 'tsconfig.build.json']);
+await bundle();
