@@ -1,0 +1,69 @@
+/**
+ * Errors of the storage engine. Each way of failing that a caller might treat differently has its
+ * own `code`; `data` holds the facts a program may want (offset, hash, path), the message holds
+ * them for a person: what was expected, what was found, where, and what to do.
+ */
+
+export type ErrorCode =
+  | 'INVALID_POINTER'
+  | 'INVALID_HASH'
+  | 'INVALID_XORB'
+  | 'INVALID_SHARD'
+  | 'INVALID_LZ4'
+  | 'INVALID_CATALOG'
+  | 'INVALID_JOURNAL'
+  | 'INVALID_CONFIG'
+  | 'LIMIT_EXCEEDED'
+  | 'CONTENT_MISSING'
+  | 'CONTENT_DAMAGED'
+  | 'STORE_UNSUPPORTED'
+  | 'STORE_UNWRITABLE'
+  | 'PROTOCOL'
+  | 'NOT_A_REPOSITORY'
+  | 'GIT_FAILED'
+  | 'GIT_MISSING'
+  | 'INVALID_INDEX'
+  | 'INDEX_LOCKED'
+  | 'USAGE'
+  | 'REFUSED'
+  | 'DISK_FULL';
+
+export interface ErrorOptions {
+  readonly cause?: unknown;
+  readonly data?: Readonly<Record<string, unknown>>;
+}
+
+/** Base of every error this project throws on purpose. */
+export class Git2dbError extends Error {
+  readonly code: ErrorCode;
+  readonly data: Readonly<Record<string, unknown>>;
+
+  constructor(code: ErrorCode, message: string, options: ErrorOptions = {}) {
+    super(message, options.cause === undefined ? undefined : { cause: options.cause });
+    this.name = 'Git2dbError';
+    this.code = code;
+    this.data = options.data ?? {};
+  }
+}
+
+/** Bytes that break a format. `offset` counts from the start of the object that is named. */
+export class FormatError extends Git2dbError {
+  readonly offset: number;
+
+  constructor(code: ErrorCode, message: string, offset: number, options: ErrorOptions = {}) {
+    super(code, message, { ...options, data: { ...options.data, offset } });
+    this.name = 'FormatError';
+    this.offset = offset;
+  }
+}
+
+/** The system's error number of a failed call (`ENOENT`), or undefined. */
+export function errnoOf(error: unknown): string | undefined {
+  const code = (error as { code?: unknown } | null)?.code;
+  return typeof code === 'string' ? code : undefined;
+}
+
+/** One line for a person: the message of `error`, without a stack. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
