@@ -1,0 +1,2 @@
+/** Entry point `git2db`. */
+export * from './xet/index.ts';

@@ -1,0 +1,117 @@
+/**
+ * Files that will be asked for in a known order: while one is given out, the next ones are read and
+ * verified on other threads. Memory is that of the pump's slots, however many files wait.
+ */
+import { type Downloader, PARALLEL_BYTES, type VerifiedWindow, type WindowPump } from './download.ts';
+import type { ReadPlan, Window } from './reconstruct/plan.ts';
+import { windowsOf } from './reconstruct/plan.ts';
+
+export class QueuedFile {
+  readonly size: number;
+  /** Finds the file; called when its turn comes. May throw. */
+  readonly plan: () => ReadPlan;
+  failure: unknown;
+  /** Windows in the pump. */
+  queued = 0;
+  /** True when all windows have been added, or adding them failed. */
+  fed = false;
+  /** True when it has been given out, or will be without the pump. */
+  done = false;
+
+  constructor(size: number, plan: () => ReadPlan) {
+    this.size = size;
+    this.plan = plan;
+  }
+}
+
+export class ReadAhead {
+  readonly #downloader: Downloader;
+  #files: QueuedFile[] = [];
+  #bytes = 0;
+  #pump: WindowPump | undefined;
+  /** The file being fed to the pump, and its windows. */
+  #feeding: { readonly file: QueuedFile; readonly windows: Iterator<Window> } | undefined;
+  #next = 0;
+
+  constructor(downloader: Downloader) {
+    this.#downloader = downloader;
+  }
+
+  add(file: QueuedFile): void {
+    this.#files.push(file);
+    this.#bytes += file.size;
+  }
+
+  /** Starts reading the first files, as far as there is room. */
+  start(): void {
+    this.#pump ??= this.#downloader.pump(this.#bytes >= PARALLEL_BYTES);
+    this.#feed(this.#pump);
+  }
+
+  /** Verified windows of a file. Throws what its plan or a window throws. Files out of turn are read alone. */
+  *read(file: QueuedFile): Generator<VerifiedWindow> {
+    this.start();
+    const pump = this.#pump as WindowPump;
+    this.#skipDone(pump);
+    if (this.#files[0] !== file) {
+      file.done = true;
+      yield* this.#downloader.read(file.plan());
+      return;
+    }
+    try {
+      for (;;) {
+        this.#feed(pump);
+        if (file.queued === 0) break;
+        file.queued--;
+        yield pump.take();
+      }
+      if (file.failure !== undefined) throw file.failure;
+    } finally {
+      file.done = true;
+      this.#skipDone(pump);
+    }
+  }
+
+  /** Drops files at the head that are done with, and what the pump holds of them. */
+  #skipDone(pump: WindowPump): void {
+    for (let first = this.#files[0]; first?.done === true; first = this.#files[0]) {
+      for (; first.queued > 0; first.queued--) pump.drop();
+      if (this.#feeding?.file === first) this.#feeding = undefined;
+      this.#files.shift();
+      if (this.#next > 0) this.#next--;
+    }
+  }
+
+  #feed(pump: WindowPump): void {
+    while (pump.hasRoom) {
+      if (this.#feeding === undefined) {
+        const file = this.#files[this.#next];
+        if (file === undefined) return;
+        this.#next++;
+        if (file.done) continue;
+        try {
+          this.#feeding = { file, windows: windowsOf(file.plan()) };
+        } catch (error) {
+          file.failure = error;
+          file.fed = true;
+          continue;
+        }
+      }
+      const { file, windows } = this.#feeding;
+      try {
+        const window = windows.next();
+        if (window.done === true) {
+          file.fed = true;
+          this.#feeding = undefined;
+          continue;
+        }
+        pump.add(window.value);
+        file.queued++;
+      } catch (error) {
+        file.failure = error;
+        file.fed = true;
+        this.#feeding = undefined;
+      }
+    }
+  }
+}

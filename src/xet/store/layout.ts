@@ -1,0 +1,101 @@
+/**
+ * Where things lie in a store directory, and the version of that arrangement.
+ *
+ *     format                   "git2db xet store 1\n"
+ *     xorbs/ab/<xorb hash>     chunk records + footer, the wire format
+ *     shards/<hash>.mdb        which chunks make which file, the wire format
+ *     catalog/HEAD, catalog/<sha256>   sorted tables over the shards; a cache
+ *     incoming/<writer>/       acknowledged by a running writer, not sealed yet
+ *     irregular/<xorb hash>    empty marks: chunk boundaries of this xorb were not checked here
+ *     users/<name>             one absolute path per repository that uses this store
+ *     quarantine/  trash/      damaged objects; objects that gc is about to delete
+ *     gc/<name>/               the gc at work, and its temporary files
+ *
+ * Hashes in names are in string form; `ab` are its first two digits.
+ */
+import { closeSync, constants, fsyncSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { errnoOf, Git2dbError } from '../errors.ts';
+
+export const STORE_VERSION = 1;
+const FORMAT_PREFIX = 'git2db xet store ';
+
+export class StoreLayout {
+  readonly root: string;
+  readonly shards: string;
+  readonly catalog: string;
+  readonly incoming: string;
+  readonly users: string;
+  readonly quarantine: string;
+  readonly trash: string;
+  readonly gc: string;
+  readonly irregular: string;
+  readonly xorbs: string;
+
+  constructor(root: string) {
+    this.root = root;
+    this.xorbs = join(root, 'xorbs');
+    this.shards = join(root, 'shards');
+    this.catalog = join(root, 'catalog');
+    this.incoming = join(root, 'incoming');
+    this.users = join(root, 'users');
+    this.quarantine = join(root, 'quarantine');
+    this.trash = join(root, 'trash');
+    this.gc = join(root, 'gc');
+    this.irregular = join(root, 'irregular');
+  }
+
+  /** Path of a published xorb; `hash` must be a checked string form. */
+  xorb(hash: string): string {
+    return `${this.xorbs}/${hash.slice(0, 2)}/${hash}`;
+  }
+
+  shard(name: string): string {
+    return `${this.shards}/${name}.mdb`;
+  }
+
+  /** Makes the directories and the format file; does nothing where they exist. */
+  create(): void {
+    for (const dir of [this.root, this.xorbs, this.shards, this.catalog, this.incoming, this.users]) {
+      mkdirSync(dir, { recursive: true });
+    }
+    try {
+      writeFileSync(join(this.root, 'format'), `${FORMAT_PREFIX}${STORE_VERSION}\n`, { flag: 'wx' });
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    }
+  }
+
+  /** True if there is a store of a version this program reads; false if there is none; throws otherwise. */
+  exists(): boolean {
+    const path = join(this.root, 'format');
+    let text: string;
+    try {
+      text = readFileSync(path, 'latin1');
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno === 'ENOENT' || errno === 'ENOTDIR') return false;
+      throw error;
+    }
+    // Empty: another process is between creating and writing it.
+    if (text === '' || text === `${FORMAT_PREFIX}${STORE_VERSION}\n`) return true;
+    throw new Git2dbError(
+      'STORE_UNSUPPORTED',
+      `${path}: expected "${FORMAT_PREFIX}${STORE_VERSION}", found ${JSON.stringify(text.slice(0, 40))}; ` +
+        'this store was written by another version of git2db: use that one, or a newer one',
+    );
+  }
+}
+
+/** Makes a directory's entries durable. File systems that cannot sync a directory are left alone. */
+export function syncDirectory(path: string): void {
+  const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
+  try {
+    fsyncSync(fd);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno !== 'EINVAL' && errno !== 'ENOTSUP') throw error;
+  } finally {
+    closeSync(fd);
+  }
+}

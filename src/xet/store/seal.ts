@@ -1,0 +1,345 @@
+/**
+ * Publishing what a writer acknowledged: xorbs, shard, catalog, in this order, and each step only
+ * when the one before is on stable storage. Every step may be done twice: recovery of a writer
+ * that was killed in the middle runs the same code again.
+ */
+import {
+  closeSync,
+  constants,
+  copyFileSync,
+  existsSync,
+  fdatasync,
+  fstatSync,
+  ftruncateSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { dirname, join } from 'node:path';
+import { promisify } from 'node:util';
+import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
+import { merkleRoot } from '../hash/merkle.ts';
+import { verificationHash } from '../hash/verification.ts';
+import { formatHash } from '../hash/xet-hash.ts';
+import { ShardBuilder } from '../shard/builder.ts';
+import type { FileRecord, Term } from '../shard/file-info.ts';
+import { RECORD_SIZE } from '../shard/format.ts';
+import { shardName } from '../shard/shard.ts';
+import { encodeFooter } from '../xorb/format.ts';
+import { JOURNAL, RESCUE_PREFIX } from './incoming.ts';
+import { dataEnd, type IncomingState, type LocalFile, type LocalXorb } from './journal.ts';
+import { syncDirectory } from './layout.ts';
+import type { LocalStore } from './local-store.ts';
+import { type Fsync, hasUsableXorb, publishFile, publishShard } from './publish.ts';
+
+/** The file whose blocks the shard will take. */
+export const SHARD_RESERVE = 'shard';
+/** A journal under this name is published in full; the directory may go. */
+const SEALED = 'journal.sealed';
+/** Shards are cut below the wire's limit of 64 MiB. */
+const MAX_SHARD = 60 << 20;
+/** Xorbs that are open, and being synced, at once. */
+const MAX_OPEN = 32;
+const EMPTY_SHARD = new ShardBuilder().size();
+
+const sync = promisify(fdatasync);
+
+export interface SealOptions {
+  readonly fsync: Fsync;
+  /** Names of xorbs (and shards, with .mdb) that dedup relied on. */
+  readonly touched?: ReadonlySet<string>;
+  readonly warn?: (message: string) => void;
+  /** Background syncs of these xorbs that are under way; a failure of one fails the seal. */
+  readonly written?: readonly Promise<void>[];
+}
+
+/** The hash of a local xorb as it stands; zero for one without chunks. */
+function localXorbHash(xorb: LocalXorb): Uint8Array {
+  return merkleRoot(xorb.hashes.slice(), rawLengths(xorb), xorb.count);
+}
+
+/** Completes a local xorb's file: footer right after the records, nothing behind it. */
+export function finishXorb(fd: number, xorb: LocalXorb): void {
+  const footer = encodeFooter({
+    xorbHash: localXorbHash(xorb),
+    count: xorb.count,
+    hashes: xorb.hashes.slice(),
+    recordEnds: Uint32Array.from(xorb.recordEnds),
+    rawEnds: Uint32Array.from(xorb.rawEnds),
+  });
+  const end = dataEnd(xorb);
+  for (let done = 0; done < footer.length; )
+    done += writeSync(fd, footer, done, footer.length - done, end + done);
+  ftruncateSync(fd, end + footer.length);
+}
+
+/** Bytes of the shard for these xorbs, without its files. */
+export function shardFrameSize(xorbs: readonly LocalXorb[]): number {
+  return xorbs.reduce((size, xorb) => size + RECORD_SIZE * (1 + xorb.count), EMPTY_SHARD);
+}
+
+/** Bytes that a file takes in the shard at most. */
+export function shardFileSize(file: LocalFile): number {
+  return RECORD_SIZE * (2 + 2 * file.terms.length);
+}
+
+export async function sealIncoming(
+  store: LocalStore,
+  directory: string,
+  state: IncomingState,
+  options: SealOptions,
+): Promise<void> {
+  if (state.files.length > 0) {
+    try {
+      const names = await publishXorbs(store, directory, state, options);
+      rescueHits(store, state, options);
+      await publishShards(store, directory, state, names, options);
+    } catch (error) {
+      throw new Git2dbError(
+        'STORE_UNWRITABLE',
+        `could not publish ${state.files.length} stored file(s): ${messageOf(error)}. Nothing is lost: they are kept in ` +
+          `${directory} and the next \`git add\` or \`git2db xet gc\` completes them once the cause is gone`,
+        { cause: error },
+      );
+    }
+    try {
+      store.catalog.publish();
+    } catch (error) {
+      // A cache: readers list the shards, and the next writer tries again.
+      options.warn?.(`the catalog of ${store.root} could not be updated: ${messageOf(error)}`);
+    }
+  }
+  try {
+    renameSync(join(directory, JOURNAL), join(directory, SEALED));
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+  }
+}
+
+async function publishXorbs(
+  store: LocalStore,
+  directory: string,
+  state: IncomingState,
+  options: SealOptions,
+): Promise<Uint8Array[]> {
+  await settleAll(options.written ?? []);
+  const names = state.xorbs.map(localXorbHash);
+  const targets = names.map((hash) => store.layout.xorb(formatHash(hash)));
+  const fresh: LocalXorb[] = [];
+  const syncs: Promise<void>[] = [];
+  try {
+    for (const xorb of state.xorbs) {
+      if (xorb.count === 0) continue;
+      const target = targets[xorb.number] as string;
+      const isThere = hasUsableXorb(store.layout, target, names[xorb.number] as Uint8Array);
+      // One that is there may be another writer's, who has not synced it yet.
+      const fd = isThere ? openSync(target, 'r') : openAlone(join(directory, `${xorb.number}.xorb`));
+      try {
+        if (!isThere) finishXorb(fd, xorb);
+      } catch (error) {
+        closeSync(fd);
+        throw error;
+      }
+      if (!isThere) fresh.push(xorb);
+      if (options.fsync === 'none') closeSync(fd);
+      else syncs.push(sync(fd).finally(() => closeSync(fd)));
+      if (syncs.length === MAX_OPEN) await settleAll(syncs.splice(0));
+    }
+  } finally {
+    await settleAll(syncs);
+  }
+  for (const xorb of fresh) {
+    const target = targets[xorb.number] as string;
+    mkdirSync(dirname(target), { recursive: true });
+    publishFile(join(directory, `${xorb.number}.xorb`), target, options.fsync);
+  }
+  const adopted = state.adopted.map((hash) => store.layout.xorb(formatHash(hash)));
+  syncDirectoriesOf([...targets.filter((_, i) => state.xorbs[i]?.count !== 0), ...adopted], store, options);
+  return names;
+}
+
+/** Makes the names of these xorbs durable. */
+function syncDirectoriesOf(paths: readonly string[], store: LocalStore, options: SealOptions): void {
+  if (options.fsync === 'none' || paths.length === 0) return;
+  for (const path of new Set(paths.map((path) => dirname(path)))) syncDirectory(path);
+  syncDirectory(store.layout.xorbs);
+}
+
+/** All of them, also when one fails: no descriptor may be in use when the caller goes on. */
+async function settleAll(promises: readonly Promise<void>[]): Promise<void> {
+  for (const result of await Promise.allSettled(promises)) {
+    if (result.status === 'rejected') throw result.reason;
+  }
+}
+
+/**
+ * Opens a local xorb's file to write its footer. Where the file has other names, one may be that of a
+ * published xorb (an earlier seal came so far, and recovery found damage since): then a copy.
+ */
+function openAlone(path: string): number {
+  const fd = openSync(path, 'r+', 0o666);
+  if (fstatSync(fd).nlink === 1) return fd;
+  closeSync(fd);
+  const copy = `${path}.copy`;
+  copyFileSync(path, copy, constants.COPYFILE_FICLONE);
+  renameSync(copy, path);
+  return openSync(path, 'r+', 0o666);
+}
+
+/**
+ * gc may have put aside a xorb or shard between our hit and now. It waits for us before it deletes,
+ * so what we relied on is still in its trash: take it back.
+ */
+function rescueHits(store: LocalStore, state: IncomingState, options: SealOptions): void {
+  const wanted = new Set(options.touched);
+  for (const file of state.files) {
+    for (const term of file.terms) if (term.xorbHash !== undefined) wanted.add(formatHash(term.xorbHash));
+  }
+  const rescued: string[] = [];
+  for (const name of wanted) {
+    const isShard = name.endsWith('.mdb');
+    const target = isShard ? join(store.layout.shards, name) : store.layout.xorb(name);
+    if (existsSync(target)) continue;
+    try {
+      mkdirSync(dirname(target), { recursive: true });
+      publishFile(join(store.layout.trash, name), target, options.fsync);
+      if (!isShard) rescued.push(target);
+    } catch (error) {
+      options.warn?.(
+        `${target} is gone although a stored file needs it: ${messageOf(error)}; run \`git2db xet fsck\``,
+      );
+    }
+  }
+  syncDirectoriesOf(rescued, store, options);
+}
+
+async function publishShards(
+  store: LocalStore,
+  directory: string,
+  state: IncomingState,
+  names: readonly Uint8Array[],
+  options: SealOptions,
+): Promise<void> {
+  // The same state must give the same shard when recovery comes here again.
+  const createdAt = Math.floor(statSync(join(directory, JOURNAL)).mtimeMs / 1000);
+  const shards: Buffer[] = [];
+  let builder = new ShardBuilder();
+  const cutBefore = (bytes: number) => {
+    if (builder.size() === EMPTY_SHARD || builder.size() + bytes <= MAX_SHARD) return;
+    shards.push(Buffer.from(builder.build({ createdAt })));
+    builder = new ShardBuilder();
+  };
+  for (const xorb of state.xorbs) {
+    if (xorb.count === 0) continue;
+    cutBefore(RECORD_SIZE * (1 + xorb.count));
+    builder.addXorb({
+      xorbHash: names[xorb.number] as Uint8Array,
+      hashes: xorb.hashes.slice(),
+      lengths: rawLengths(xorb),
+      storedBytes: dataEnd(xorb),
+    });
+  }
+  const failures: unknown[] = [];
+  for (const xorbHash of state.adopted) {
+    try {
+      const { hashes, count, rawEnds, recordEnds } = store.openXorb(xorbHash);
+      cutBefore(RECORD_SIZE * (1 + count));
+      const lengths = Uint32Array.from(rawEnds, (end, i) => end - (i === 0 ? 0 : (rawEnds[i - 1] as number)));
+      builder.addXorb({ xorbHash, hashes, lengths, storedBytes: recordEnds[count - 1] as number });
+    } catch (error) {
+      failures.push(error);
+    }
+  }
+  for (const file of uniqueFiles(state.files)) {
+    try {
+      const record = fileRecord(store, state, names, file);
+      cutBefore(shardFileSize(file));
+      builder.addFile(record);
+    } catch (error) {
+      // A xorb that it refers to is gone: no reason to keep the other files from being published.
+      failures.push(error);
+    }
+  }
+  cutBefore(Number.POSITIVE_INFINITY);
+
+  const reserved = join(directory, SHARD_RESERVE);
+  for (const [i, bytes] of shards.entries()) {
+    // The first one takes the blocks that were reserved for it.
+    const path = i === 0 ? reserved : `${reserved}.${i}`;
+    // Published by an earlier seal that did not come to its end: not to be written to.
+    if ((statSync(path, { throwIfNoEntry: false })?.nlink ?? 1) > 1) rmSync(path);
+    const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o666);
+    try {
+      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, done);
+      ftruncateSync(fd, bytes.length);
+      if (options.fsync !== 'none') await sync(fd);
+    } finally {
+      closeSync(fd);
+    }
+    publishShard(store.layout, path, store.layout.shard(shardName(bytes)), bytes, options.fsync);
+  }
+  if (options.fsync !== 'none') syncDirectory(store.layout.shards);
+  if (failures.length > 0) throw failures[0];
+}
+
+function uniqueFiles(files: readonly LocalFile[]): LocalFile[] {
+  const byHash = new Map<string, LocalFile>();
+  for (const file of files) byHash.set(formatHash(file.fileHash), file);
+  return [...byHash.values()];
+}
+
+function fileRecord(
+  store: LocalStore,
+  state: IncomingState,
+  names: readonly Uint8Array[],
+  file: LocalFile,
+): FileRecord {
+  const verification: Uint8Array[] = [];
+  const terms = file.terms.map((term): Term => {
+    const hashes =
+      term.xorbHash === undefined
+        ? state.xorbs[term.local]?.hashes.slice()
+        : store.openXorb(term.xorbHash).hashes;
+    verification.push(verificationHash(hashes as Uint8Array, term.start, term.end));
+    return {
+      xorbHash: term.xorbHash ?? (names[term.local] as Uint8Array),
+      start: term.start,
+      end: term.end,
+      rawBytes: term.rawBytes,
+    };
+  });
+  return {
+    fileHash: file.fileHash,
+    terms,
+    verification,
+    ...(file.sha256 !== undefined && { sha256: file.sha256 }),
+  };
+}
+
+export function rawLengths(xorb: LocalXorb): Uint32Array {
+  return Uint32Array.from(xorb.rawEnds, (end, i) => end - (xorb.rawEnds[i - 1] ?? 0));
+}
+
+/**
+ * Removes a writer's directory whose journal was published (or never had anything in it). It stays
+ * while it holds directories of dead writers that could not be completed: the next writer tries again.
+ */
+export function removeIncoming(directory: string): void {
+  if (readdirSync(directory).some((name) => name.startsWith(RESCUE_PREFIX))) return;
+  rmSync(directory, { recursive: true, force: true });
+}
+
+/** Bytes of a journal that has not been published, or undefined. */
+export function readJournal(directory: string): Buffer | undefined {
+  try {
+    return readFileSync(join(directory, JOURNAL));
+  } catch (error) {
+    if (errnoOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}

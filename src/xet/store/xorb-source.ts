@@ -1,0 +1,93 @@
+/** An open xorb: where each chunk's record lies, and a descriptor to read it through. */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { FormatError } from '../errors.ts';
+import { formatHash } from '../hash/xet-hash.ts';
+import { CHUNK_HEADER_SIZE, decodeFooter, readFooterLength, readRawEnds } from '../xorb/format.ts';
+
+export interface XorbSource {
+  readonly path: string;
+  readonly fd: number;
+  readonly count: number;
+  /** 32 bytes per chunk. */
+  readonly hashes: Uint8Array;
+  /** End offset of each record in the file; record 0 starts at 0. */
+  readonly recordEnds: ArrayLike<number>;
+  /** End offset of each chunk in the raw concatenation. */
+  readonly rawEnds: ArrayLike<number>;
+  /** Readers at work; a source with pins is not closed. */
+  pins: number;
+}
+
+/**
+ * Opens a published xorb and reads its footer. Throws the errno of open (ENOENT: not there) or
+ * INVALID_XORB. The caller closes it with `closeSource`.
+ */
+export function openXorbFile(path: string, xorbHash: Uint8Array): XorbSource {
+  const fd = openSync(path, 'r');
+  try {
+    const size = fstatSync(fd).size;
+    if (size < 8) throw new FormatError('INVALID_XORB', `${path}: ${size} bytes are no xorb`, size);
+    const length = readFooterLength(readAt(fd, path, size - 4, 4));
+    if (length > size) {
+      throw new FormatError(
+        'INVALID_XORB',
+        `${path}: the last 4 bytes claim a footer of ${length} bytes in a file of ${size}`,
+        size - 4,
+      );
+    }
+    const footer = decodeFooter(readAt(fd, path, size - length, length), size);
+    if (Buffer.compare(footer.xorbHash, xorbHash) !== 0) {
+      throw new FormatError(
+        'INVALID_XORB',
+        `${path}: the footer names xorb ${formatHash(footer.xorbHash)}, expected ${formatHash(xorbHash)}`,
+        size - length,
+      );
+    }
+    const rawEnds =
+      footer.rawEnds ??
+      readRawEnds(footer.recordEnds, (offset) => readAt(fd, path, offset, CHUNK_HEADER_SIZE));
+    return {
+      path,
+      fd,
+      count: footer.count,
+      hashes: footer.hashes,
+      recordEnds: footer.recordEnds,
+      rawEnds,
+      pins: 0,
+    };
+  } catch (error) {
+    closeSync(fd);
+    throw error instanceof FormatError ? nameFile(error, path) : error;
+  }
+}
+
+/** The codec knows offsets, not files. */
+function nameFile(error: FormatError, path: string): FormatError {
+  if (error.message.includes(path)) return error;
+  return new FormatError(error.code, `${path}: ${error.message}`, error.offset, { cause: error });
+}
+
+export function closeSource(source: XorbSource): void {
+  closeSync(source.fd);
+}
+
+export function recordStart(source: XorbSource, chunk: number): number {
+  return chunk === 0 ? 0 : (source.recordEnds[chunk - 1] as number);
+}
+
+/** Raw bytes of chunks [start, end). */
+export function rawBytesBetween(source: XorbSource, start: number, end: number): number {
+  const base = start === 0 ? 0 : (source.rawEnds[start - 1] as number);
+  return end === start ? 0 : (source.rawEnds[end - 1] as number) - base;
+}
+
+function readAt(fd: number, path: string, offset: number, length: number): Buffer {
+  const buffer = Buffer.allocUnsafe(length);
+  let done = 0;
+  while (done < length) {
+    const n = readSync(fd, buffer, done, length - done, offset + done);
+    if (n === 0) throw new FormatError('INVALID_XORB', `${path}: ends at ${offset + done}`, offset + done);
+    done += n;
+  }
+  return buffer;
+}
