@@ -1,0 +1,124 @@
+/**
+ * What the filter needs to know, resolved once, at the first file: repository, store, settings.
+ * Settings come from git (`xet.*`), and a few from the environment.
+ */
+import { isAbsolute, join, resolve } from 'node:path';
+import { GitConfig } from '../git/config.ts';
+import { findRepository, type RepositoryPaths, repositoryAt } from '../git/repository.ts';
+import type { CompressionMode } from '../xet/compress/scheme.ts';
+import { Git2dbError } from '../xet/errors.ts';
+import type { KernelChoice } from '../xet/wasm/kernels.ts';
+
+export interface FilterConfig {
+  readonly repository: RepositoryPaths;
+  readonly storeDir: string;
+  /** Stores on this machine where missing content may be found: those of the repository's remotes. Starts git. */
+  sourceDirs(): readonly string[];
+  readonly compression: CompressionMode;
+  readonly fsync: 'batch' | 'none';
+  /** What smudge does when content is missing; damaged content is always an error. */
+  readonly onMissing: 'error' | 'pointer';
+  readonly skipSmudge: boolean;
+  readonly objectFormat: 'sha1' | 'sha256';
+  readonly indexPath: string;
+  readonly kernels: KernelChoice;
+}
+
+const KEYS = '^(xet\\.|remote\\..*\\.url$|extensions\\.objectformat$)';
+
+/** Throws NOT_A_REPOSITORY or INVALID_CONFIG. */
+export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterConfig {
+  const repository = findRepository(cwd, env);
+  if (repository === undefined) {
+    throw new Git2dbError(
+      'NOT_A_REPOSITORY',
+      `${cwd} is in no git repository, so there is no store; start git2db-filter through git`,
+    );
+  }
+  const config = GitConfig.load(cwd, KEYS, { env });
+  const storeDir = storeDirectory(config, repository.commonDir, env);
+  return {
+    repository,
+    storeDir,
+    sourceDirs: () => sourceStores(config, repository, env).filter((dir) => dir !== storeDir),
+    compression: choice(config, 'xet.compression', ['auto', 'none', 'lz4', 'bg4-lz4']),
+    fsync: choice(config, 'xet.fsync', ['batch', 'none']),
+    onMissing: choice(config, 'xet.onMissing', ['error', 'pointer']),
+    skipSmudge: isTrue(env.GIT2DB_SKIP_SMUDGE) || config.bool('xet.skipSmudge', false),
+    objectFormat: config.get('extensions.objectFormat') === 'sha256' ? 'sha256' : 'sha1',
+    indexPath: env.GIT_INDEX_FILE ? resolve(cwd, env.GIT_INDEX_FILE) : join(repository.gitDir, 'index'),
+    kernels: kernelChoice(env),
+  };
+}
+
+/** `xet.store` (`~/` is the home directory, a relative path starts at the common git directory), or `<common>/xet`. */
+export function storeDirectory(config: GitConfig, commonDir: string, env: NodeJS.ProcessEnv): string {
+  const value = config.get('xet.store');
+  if (value === undefined || value === '') return join(commonDir, 'xet');
+  if (value.startsWith('~/') && env.HOME !== undefined) return join(env.HOME, value.slice(2));
+  return isAbsolute(value) ? resolve(value) : resolve(commonDir, value);
+}
+
+/** Stores of remotes that are directories of this machine. */
+function sourceStores(config: GitConfig, repository: RepositoryPaths, env: NodeJS.ProcessEnv): string[] {
+  const found = new Set<string>();
+  for (const { key, value } of config.entries()) {
+    if (!key.startsWith('remote.') || value === undefined) continue;
+    const source = localRepository(value, repository);
+    if (source === undefined || source.commonDir === repository.commonDir) continue;
+    found.add(storeDirectory(sourceConfig(source), source.commonDir, env));
+  }
+  return [...found];
+}
+
+function localRepository(url: string, repository: RepositoryPaths): RepositoryPaths | undefined {
+  if (!/^(file:\/\/|\/|\.)/.test(url)) return undefined;
+  try {
+    // Git resolves a relative URL against the work tree, or the git directory of a bare repository.
+    return repositoryAt(url.startsWith('.') ? resolve(repository.workTree ?? repository.gitDir, url) : url);
+  } catch {
+    return undefined;
+  }
+}
+
+/** The other repository's own settings alone: those of this process's environment are not for it. */
+function sourceConfig(source: RepositoryPaths): GitConfig {
+  try {
+    return GitConfig.load(source.commonDir, '^xet\\.store$', {
+      env: { GIT_DIR: source.commonDir, GIT_CONFIG_PARAMETERS: undefined, GIT_CONFIG_COUNT: undefined },
+    });
+  } catch {
+    return new GitConfig([]);
+  }
+}
+
+export function kernelChoice(env: NodeJS.ProcessEnv): KernelChoice {
+  return {
+    blake3: oneOf('GIT2DB_BLAKE3', env.GIT2DB_BLAKE3, ['native', 'wasm', 'js']),
+    scan: oneOf('GIT2DB_SCAN', env.GIT2DB_SCAN, ['wasm', 'js']),
+  };
+}
+
+function choice<const T extends string>(config: GitConfig, key: string, values: readonly [T, ...T[]]): T {
+  return oneOf(key, config.get(key), values) ?? values[0];
+}
+
+function oneOf<const T extends string>(
+  name: string,
+  value: string | undefined,
+  values: readonly T[],
+): T | undefined {
+  if (value === undefined || value === '') return undefined;
+  const found = values.find((v) => v === value);
+  if (found === undefined) {
+    throw new Git2dbError(
+      'INVALID_CONFIG',
+      `${name} is ${JSON.stringify(value)}; it can be ${values.join(', ')}`,
+    );
+  }
+  return found;
+}
+
+function isTrue(value: string | undefined): boolean {
+  return value !== undefined && !['', '0', 'false', 'no', 'off'].includes(value.toLowerCase());
+}

@@ -1,0 +1,280 @@
+/**
+ * The two conversions behind git's requests: clean (content -> pointer) and smudge (pointer ->
+ * content). Both are total and give a fixed point: clean(pointer) = pointer, smudge(anything that is
+ * no pointer) = the same bytes.
+ */
+import { lstatSync } from 'node:fs';
+import { PARALLEL_BYTES, type VerifiedWindow } from '../xet/download.ts';
+import { Git2dbError, messageOf } from '../xet/errors.ts';
+import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
+import { formatPointer } from '../xet/pointer/xet-pointer.ts';
+import { QueuedFile } from '../xet/read-ahead.ts';
+import type { FileUpload } from '../xet/upload.ts';
+import type { ContentOutput } from './answer.ts';
+import type { FilterConfig } from './config.ts';
+import { Content } from './content.ts';
+import { DelayQueue } from './delay-queue.ts';
+import type { Room } from './pkt-input.ts';
+import type { CleanJob, Converter, OutputJob, SmudgeAnswer, SmudgeJob, SmudgeKeys } from './session.ts';
+import { Spool } from './spool.ts';
+import { StagedPointers } from './staged-pointer.ts';
+import { quotePath } from './trace.ts';
+
+export type Report = (message: string) => void;
+
+/** A delayed file: what git will ask for again. */
+interface Delayed {
+  readonly file: QueuedFile;
+  readonly pointer: Buffer;
+  readonly path: Buffer;
+}
+
+/** Names that a summary lists before it says "and N more". */
+const LISTED = 5;
+
+export class LargeFileFilter implements Converter {
+  readonly #loadConfig: () => FilterConfig;
+  readonly #report: Report;
+  readonly #delayed = new DelayQueue<Delayed>();
+  readonly #missing: Buffer[] = [];
+  readonly #plain: Buffer[] = [];
+  #content: Content | undefined;
+  #staged: StagedPointers | undefined;
+
+  /** `loadConfig` is called once, at the first file; `report` prints a line for the user. */
+  constructor(loadConfig: () => FilterConfig, report: Report) {
+    this.#loadConfig = loadConfig;
+    this.#report = report;
+  }
+
+  beginClean(path: Buffer): CleanJob {
+    return new Clean(path, this.#open(), (hash, size) => this.#pointerFor(path, hash, size));
+  }
+
+  beginSmudge(keys: SmudgeKeys): SmudgeJob {
+    const spool = new Spool([this.#open().config.repository.gitDir]);
+    return {
+      room: () => spool.room(),
+      advance: (count) => spool.advance(count),
+      finish: () => this.#smudge(keys, spool),
+      abort: () => spool.dispose(),
+    };
+  }
+
+  isDelayed(path: Buffer): boolean {
+    return this.#delayed.has(path);
+  }
+
+  available(): Buffer[] {
+    const paths = this.#delayed.list();
+    // All can be given at once: what is not read yet is read in the order of this list.
+    if (paths.length > 0) this.#open().readAhead.start();
+    return paths;
+  }
+
+  deliver(path: Buffer): OutputJob {
+    const delayed = this.#delayed.deliver(path);
+    if (delayed === undefined)
+      throw new Git2dbError('PROTOCOL', 'git asks for a delayed file that was not delayed');
+    const { file, pointer } = delayed;
+    return this.#job(path, pointer, (output) => {
+      giveAll(this.#open().readAhead.read(file), file.size, output);
+    });
+  }
+
+  report(path: Buffer | undefined, error: unknown): void {
+    this.#report(path === undefined ? messageOf(error) : `${quotePath(path)}: ${messageOf(error)}`);
+  }
+
+  /** Publishes what was stored and prints the summaries. */
+  async end(): Promise<void> {
+    this.#staged?.close();
+    await this.#content?.seal();
+    if (this.#missing.length > 0) {
+      this.#report(
+        `${count(this.#missing, 'file is', 'files are')} left as pointers because the content is not here (xet.onMissing=pointer): ` +
+          `${names(this.#missing)}. When it is, get it with: git2db xet pull`,
+      );
+    }
+    if (this.#plain.length > 0) {
+      this.#report(
+        `${count(this.#plain, 'file has', 'files have')} filter=xet but ${this.#plain.length === 1 ? 'is' : 'are'} stored in git as plain content: ` +
+          `${names(this.#plain)}. To turn that into pointers: git2db xet track --renormalize`,
+      );
+    }
+  }
+
+  #open(): Content {
+    this.#content ??= new Content(this.#loadConfig(), this.#report);
+    return this.#content;
+  }
+
+  #pointerFor(path: Buffer, hash: string, size: number): Buffer | Promise<Buffer> {
+    return this.#stagedPointers().answer(path, formatPointer(hash, size), hash, size);
+  }
+
+  #stagedPointers(): StagedPointers {
+    this.#staged ??= new StagedPointers(this.#open().config);
+    return this.#staged;
+  }
+
+  /**
+   * Git finds the index entry of a delayed file by its path alone. Of a path in conflict (`checkout
+   * --theirs`) it may so take another stage: then it does not fetch the file, or notes one side's file
+   * for the other's and does not write that later. A checkout of a tree has no such paths.
+   */
+  #isDelaySafe({ treeish, path }: SmudgeKeys): boolean {
+    return treeish !== undefined || !this.#stagedPointers().mayBeUnmerged(path);
+  }
+
+  #smudge(keys: SmudgeKeys, spool: Spool): SmudgeAnswer {
+    const bytes = spool.size <= POINTER_MAX ? spool.bytes() : undefined;
+    const pointer = bytes && sniffPointer(bytes);
+    if (bytes === undefined || pointer === undefined || pointer.kind === 'lfs') {
+      if (pointer === undefined && spool.size > 0) this.#plain.push(keys.path);
+      return { kind: 'content', write: (output) => spool.write(output), dispose: () => spool.dispose() };
+    }
+    const content = this.#open();
+    if (content.config.skipSmudge) return verbatim(bytes);
+    if (pointer.size === 0 || isZeroHash(parseHash(pointer.hash))) return emptyFile(pointer);
+    const plan = () => content.plan(pointer.hash, pointer.size);
+    const file = new QueuedFile(pointer.size ?? 0, plan);
+    const text = Buffer.from(bytes);
+    if (keys.canDelay && this.#isDelaySafe(keys)) {
+      content.readAhead.add(file);
+      this.#delayed.add(keys.path, { file, pointer: text, path: keys.path });
+      return { kind: 'delayed' };
+    }
+    return this.#job(keys.path, text, (output) => {
+      if (file.size >= PARALLEL_BYTES) {
+        content.readAhead.add(file);
+        giveAll(content.readAhead.read(file), file.size, output);
+      } else {
+        giveAll(content.downloader.read(plan()), file.size, output);
+      }
+    });
+  }
+
+  /** Content, or the pointer itself when the content is missing and the user prefers that. */
+  #job(path: Buffer, pointer: Buffer, write: (output: ContentOutput) => void): OutputJob {
+    return {
+      kind: 'content',
+      write: (output) => {
+        let begun = false;
+        try {
+          write({
+            content: (bytes) => {
+              begun = true;
+              output.content(bytes);
+            },
+            sync: () => output.sync(),
+          });
+        } catch (error) {
+          const missing = error instanceof Git2dbError && error.code === 'CONTENT_MISSING';
+          // Missing content shows while planning; what goes missing after the first byte is a failure.
+          if (begun || !missing || this.#open().config.onMissing !== 'pointer') throw error;
+          this.#missing.push(path);
+          output.content(pointer);
+        }
+      },
+    };
+  }
+}
+
+class Clean implements CleanJob {
+  readonly #upload: FileUpload;
+  readonly #content: Content;
+  readonly #pointerFor: (hash: string, size: number) => Buffer | Promise<Buffer>;
+
+  constructor(
+    path: Buffer,
+    content: Content,
+    pointerFor: (hash: string, size: number) => Buffer | Promise<Buffer>,
+  ) {
+    this.#content = content;
+    this.#pointerFor = pointerFor;
+    this.#upload = content.uploader.begin(sizeHint(path));
+  }
+
+  room(): Room {
+    return this.#upload.room();
+  }
+
+  advance(count: number): void {
+    this.#upload.advance(count);
+  }
+
+  finish(): Uint8Array | Promise<Uint8Array> {
+    const head = this.#upload.head(POINTER_MAX);
+    if (head !== undefined) {
+      if (head.length === 0) return Buffer.alloc(0);
+      const pointer = sniffPointer(head);
+      if (pointer !== undefined) {
+        const bytes = Buffer.from(head);
+        this.#upload.abort();
+        this.#content.register();
+        return pointer.kind === 'xet' ? formatPointer(pointer.hash, pointer.size) : bytes;
+      }
+    }
+    const { hash, size } = this.#upload.finish();
+    // Before the pointer is given, and not sooner: this has made the store if there was none.
+    this.#content.register();
+    return this.#pointerFor(hash, size);
+  }
+
+  abort(): void {
+    this.#upload.abort();
+  }
+}
+
+/** Sends verified windows. The last one is left to be sent with the answer's end, in one call. */
+function giveAll(windows: Iterable<VerifiedWindow>, size: number, output: ContentOutput): void {
+  let given = 0;
+  for (const { chunks } of windows) {
+    for (const chunk of chunks) {
+      output.content(chunk);
+      given += chunk.length;
+    }
+    // The window's memory is free for other windows when the next one is asked for.
+    if (given < size) output.sync();
+  }
+}
+
+function verbatim(bytes: Uint8Array): OutputJob {
+  return { kind: 'content', write: (output) => output.content(bytes) };
+}
+
+function emptyFile(pointer: Exclude<Pointer, { kind: 'lfs' }>): OutputJob {
+  if (pointer.size !== undefined && pointer.size !== 0) {
+    throw new Git2dbError(
+      'INVALID_POINTER',
+      `the pointer names the empty file but says ${pointer.size} bytes`,
+    );
+  }
+  if (!isZeroHash(parseHash(pointer.hash))) {
+    throw new Git2dbError('INVALID_POINTER', `the pointer says 0 bytes but names file ${pointer.hash}`);
+  }
+  return { kind: 'content', write: () => {} };
+}
+
+/** The size of the file at `path`, if that is what is being cleaned. Only a hint. */
+function sizeHint(path: Buffer): number {
+  try {
+    return lstatSync(path).size;
+  } catch {
+    return 0;
+  }
+}
+
+function count(paths: readonly Buffer[], one: string, many: string): string {
+  return `${paths.length} ${paths.length === 1 ? one : many}`;
+}
+
+function names(paths: readonly Buffer[]): string {
+  const listed = paths
+    .slice(0, LISTED)
+    .map((path) => quotePath(path))
+    .join(', ');
+  return paths.length > LISTED ? `${listed} and ${paths.length - LISTED} more` : listed;
+}

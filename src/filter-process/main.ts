@@ -1,0 +1,110 @@
+/**
+ * git2db-filter: `filter.xet.process`. Without arguments it speaks git's filter protocol on stdin and
+ * stdout; `clean` and `smudge` convert one file. Nothing but the protocol may reach stdout, and
+ * nothing that is not needed for the handshake may be loaded before it.
+ */
+import { openSync, writeSync } from 'node:fs';
+import { errnoOf, messageOf } from '../xet/errors.ts';
+import { negotiate } from './handshake.ts';
+import { EndOfInput, PktInput } from './pkt-input.ts';
+import { OutputClosed, PktOutput } from './pkt-output.ts';
+import type { Converter } from './session.ts';
+import { runSession } from './session.ts';
+import { type Trace, traceTo } from './trace.ts';
+
+const USAGE = `usage: git2db-filter                  speak git's filter protocol (git starts it so)
+       git2db-filter clean [PATH]     content on stdin, pointer on stdout
+       git2db-filter smudge [PATH]    pointer on stdin, content on stdout
+       git2db-filter --help | --version
+
+Files with the attribute filter=xet are stored as deduplicated chunks; git keeps a small
+pointer. Set up with: git2db xet install
+
+Settings (git config): xet.store, xet.compression (auto|none|lz4|bg4-lz4), xet.fsync
+(batch|none), xet.onMissing (error|pointer), xet.skipSmudge.
+Environment: GIT2DB_SKIP_SMUDGE=1 leaves pointers; GIT2DB_FILTER_TRACE=1 (or a file) traces;
+GIT2DB_BLAKE3=native|wasm|js and GIT2DB_SCAN=wasm|js choose kernels.
+`;
+
+function report(message: string): void {
+  try {
+    writeSync(2, `git2db-filter: ${message.replaceAll('\n', ' ')}\n`);
+  } catch {
+    // Nobody listens.
+  }
+}
+
+function trace(): Trace | undefined {
+  const target = process.env.GIT2DB_FILTER_TRACE;
+  if (target === undefined || target === '' || target === '0') return undefined;
+  return traceTo(target === '1' || target === 'true' ? 2 : openSync(target, 'a'));
+}
+
+async function main(args: readonly string[]): Promise<number> {
+  const [command, path, ...rest] = args;
+  if (command === '--help' || command === '-h') return print(USAGE);
+  if (command === '--version') return print(`git2db-filter ${(await core()).packageVersion()}\n`);
+  if ((command === 'clean' || command === 'smudge') && rest.length === 0) {
+    const { convertOne, openFilter } = await core();
+    return convertOne(command, path ?? '', openFilter(report), report);
+  }
+  if (command !== undefined) {
+    report(`unknown argument ${JSON.stringify(command)}`);
+    writeSync(2, USAGE);
+    return 2;
+  }
+  const input = new PktInput(0);
+  const output = new PktOutput(1);
+  negotiate(input, output);
+  let filter: FilterCore | undefined;
+  let status = 0;
+  try {
+    await runSession(
+      input,
+      output,
+      async () => {
+        // Only now: the handshake needs none of it.
+        filter = (await core()).openFilter(report);
+        return filter;
+      },
+      trace(),
+    );
+  } catch (error) {
+    if (!(error instanceof OutputClosed)) {
+      report(
+        error instanceof EndOfInput
+          ? `${messageOf(error)}; what git had asked for before is stored`
+          : messageOf(error),
+      );
+      status = 1;
+    }
+  }
+  try {
+    await filter?.end();
+  } catch (error) {
+    report(messageOf(error));
+    status = 1;
+  }
+  return status;
+}
+
+type FilterCore = Converter & { end(): Promise<void> };
+
+/** Everything behind the protocol; a file of its own, so that the handshake does not pay for it. */
+function core(): Promise<typeof import('./core.ts')> {
+  return import('./core.ts');
+}
+
+function print(text: string): number {
+  writeSync(1, text);
+  return 0;
+}
+
+main(process.argv.slice(2)).then(
+  (status) => process.exit(status),
+  (error: unknown) => {
+    if (error instanceof OutputClosed || errnoOf(error) === 'EPIPE') process.exit(0);
+    report(messageOf(error));
+    process.exit(1);
+  },
+);

@@ -1,0 +1,84 @@
+/**
+ * The pointer that git has for a path. A repository may hold pointers that other programs wrote
+ * (xet-core's JSON, the old TOML): cleaning their content must give back those very bytes, or every
+ * such file would look modified for ever.
+ */
+import { createHash } from 'node:crypto';
+import { readFileSync, statSync } from 'node:fs';
+import { ObjectReader } from '../git/cat-file.ts';
+import { findStagedOid, isUnmerged } from '../git/staged-oid.ts';
+import { errnoOf } from '../xet/errors.ts';
+import { POINTER_MAX, sniffPointer } from '../xet/pointer/sniff.ts';
+import type { FilterConfig } from './config.ts';
+
+export class StagedPointers {
+  readonly #config: FilterConfig;
+  #index: { readonly bytes: Buffer; readonly mtimeNs: bigint } | undefined;
+  #reader: ObjectReader | undefined;
+
+  constructor(config: FilterConfig) {
+    this.#config = config;
+  }
+
+  /**
+   * Bytes to answer for content of this hash and size at `path`: the staged pointer when it is a
+   * foreign one for the same content, else `canonical`. No promise in the ordinary cases.
+   */
+  answer(path: Buffer, canonical: Buffer, hash: string, size: number): Buffer | Promise<Buffer> {
+    const index = this.#readIndex();
+    if (index === undefined) return canonical;
+    const staged = findStagedOid(index, path, this.#config.objectFormat);
+    if (staged === undefined || (staged !== 'ask' && staged === this.#oidOf(canonical))) return canonical;
+    return this.#lookUp(
+      staged === 'ask' ? Buffer.concat([Buffer.from(':'), path]) : Buffer.from(staged),
+      canonical,
+      hash,
+      size,
+    );
+  }
+
+  /** Whether `path` is in conflict; also true where that would be costly to find out. */
+  mayBeUnmerged(path: Buffer): boolean {
+    const index = this.#readIndex();
+    return index !== undefined && isUnmerged(index, path, this.#config.objectFormat) !== false;
+  }
+
+  async #lookUp(name: Buffer, canonical: Buffer, hash: string, size: number): Promise<Buffer> {
+    this.#reader ??= new ObjectReader({
+      cwd: this.#config.repository.workTree ?? this.#config.repository.gitDir,
+      keepGitEnv: true,
+    });
+    const header = await this.#reader.info(name);
+    if (header === undefined || header.type !== 'blob' || header.size > POINTER_MAX) return canonical;
+    const object = await this.#reader.read(header.oid);
+    if (object === undefined) return canonical;
+    const pointer = sniffPointer(object.body);
+    if (pointer === undefined || pointer.kind === 'lfs' || pointer.kind === 'xet') return canonical;
+    return pointer.hash === hash && (pointer.size === undefined || pointer.size === size)
+      ? object.body
+      : canonical;
+  }
+
+  #readIndex(): Buffer | undefined {
+    try {
+      const { mtimeNs } = statSync(this.#config.indexPath, { bigint: true });
+      if (this.#index?.mtimeNs !== mtimeNs)
+        this.#index = { bytes: readFileSync(this.#config.indexPath), mtimeNs };
+      return this.#index.bytes;
+    } catch (error) {
+      if (errnoOf(error) === 'ENOENT') return undefined;
+      throw error;
+    }
+  }
+
+  #oidOf(pointer: Buffer): string {
+    return createHash(this.#config.objectFormat)
+      .update(`blob ${pointer.length}\0`)
+      .update(pointer)
+      .digest('hex');
+  }
+
+  close(): void {
+    this.#reader?.close();
+  }
+}
