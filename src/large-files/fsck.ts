@@ -1,0 +1,278 @@
+/**
+ * Is everything there that the repository's pointers name, and is it intact? The store is checked as a
+ * whole (src/xet/store/fsck.ts), then each pointer of every repository that uses it; what is wrong gets
+ * the names people know: path and commit.
+ */
+import { realpathSync } from 'node:fs';
+import { join } from 'node:path';
+import { type FilterConfig, loadFilterConfig } from '../filter-process/config.ts';
+import { type BlobPlace, findPathsOf } from '../git/refs.ts';
+import type { RepositoryPaths } from '../git/repository.ts';
+import { messageOf } from '../xet/errors.ts';
+import { useBlake3 } from '../xet/hash/blake3.ts';
+import { formatHash, isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { type CheckProgress, checkStore, type StoreCheck } from '../xet/store/fsck.ts';
+import type { Damage, FileFault } from '../xet/store/fsck-damage.ts';
+import { LocalStore } from '../xet/store/local-store.ts';
+import { type RepairLog, repairFiles } from './fsck-repair.ts';
+import { referencedPointers, repositoriesOf, type StoreRepository } from './referenced-pointers.ts';
+import type { Place } from './work-tree.ts';
+
+export interface FsckOptions extends Place {
+  /** Do not read the chunks themselves. */
+  readonly quick: boolean;
+  /** Mend what can be mended; without it nothing is written. */
+  readonly repair: boolean;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: CheckProgress) => void) | undefined;
+  /** Told about trouble that does not make the repair fail. */
+  readonly warn?: ((message: string) => void) | undefined;
+}
+
+/** `missing`: it is nowhere. `damaged`: what is there is not it. `wrong-size`: the pointer itself cannot be right. */
+export type LossState = 'missing' | 'damaged' | 'wrong-size';
+
+/** A pointer whose content the store cannot give. */
+export interface LostFile {
+  /** Common git directory. */
+  readonly repository: string;
+  /** The first commit that has it; undefined when only an index has it. */
+  readonly commit: string | undefined;
+  /** In the tree of that commit; empty when git knows none. */
+  readonly path: Buffer;
+  /** The pointer's blob. */
+  readonly oid: string;
+  readonly fileHash: string;
+  readonly size: number;
+  readonly state: LossState;
+  /** At least one, at most 16. */
+  readonly faults: readonly FileFault[];
+}
+
+export interface FsckReport {
+  /** Directory of the store. */
+  readonly store: string;
+  readonly checked: StoreCheck['checked'] & { readonly pointers: number; readonly repositories: number };
+  readonly damage: readonly Damage[];
+  /** After a repair: what stays lost. */
+  readonly lost: readonly LostFile[];
+  /** Repositories that use the store and could not be looked at. */
+  readonly unreadable: readonly { readonly commonDir: string; readonly reason: string }[];
+  /** Files, by hash, that the store describes and cannot give, and that no pointer names. */
+  readonly unreferenced: readonly string[];
+  /** Xorbs that no shard describes. */
+  readonly undescribed: readonly string[];
+  /** Shards that are gone, though the catalog knows of them. */
+  readonly missingShards: readonly string[];
+  /** Files that are no part of a store, from its root. */
+  readonly strays: readonly string[];
+  /** Objects that partial clones do not have: pointers below them were not seen. */
+  readonly absentObjects: number;
+  readonly repair:
+    | (RepairLog & { readonly healed: readonly LostFile[]; readonly remaining: readonly Damage[] })
+    | undefined;
+}
+
+/** Throws NOT_A_REPOSITORY, STORE_UNSUPPORTED, and GIT_FAILED when this repository itself cannot be read. */
+export async function fsck(options: FsckOptions): Promise<FsckReport> {
+  const { cwd, env, signal } = options;
+  const config = loadFilterConfig(cwd, env);
+  useBlake3(config.kernels.blake3);
+  const store = new LocalStore(config.storeDir);
+  try {
+    const repositories = repositoriesOf(store.layout, config.repository);
+    const { kernels } = config;
+    const check = await checkStore(store, {
+      quick: options.quick,
+      kernels,
+      signal,
+      onProgress: options.onProgress,
+    });
+    const references = await checkReferences(store, check, repositories, signal);
+    const report = {
+      store: store.root,
+      checked: { ...check.checked, pointers: references.pointers, repositories: references.repositories },
+      damage: check.damage,
+      lost: references.lost,
+      unreadable: references.unreadable,
+      unreferenced: references.unreferenced,
+      undescribed: check.undescribed,
+      missingShards: check.missingShards.map(({ name }) => name),
+      strays: check.strays,
+      absentObjects: references.absentObjects,
+      repair: undefined,
+    };
+    const { lost } = references;
+    if (!options.repair) return report;
+    const wanted = new Map(
+      lost.filter(({ state }) => state !== 'wrong-size').map(({ fileHash, size }) => [fileHash, size]),
+    );
+    const found = repositories.flatMap(({ repository }) => repository ?? []);
+    const others = otherStores(config, found, env);
+    const outcome = await repairFiles(store, check, wanted, found, {
+      config,
+      others,
+      signal,
+      warn: options.warn,
+    });
+    const healed = lost.filter(({ fileHash }) => outcome.healed.has(fileHash));
+    return {
+      ...report,
+      lost: lost.filter((file) => !healed.includes(file)),
+      unreferenced: references.unreferenced.filter((hash) => !outcome.healed.has(hash)),
+      undescribed: [],
+      repair: { ...outcome.log, healed, remaining: outcome.remaining },
+    };
+  } finally {
+    store.close();
+  }
+}
+
+/** True if nothing is damaged and nothing lost that anybody may want. */
+export function isAllWell(report: FsckReport): boolean {
+  const { damage, lost, repair, unreadable, unreferenced } = report;
+  // Who cannot be looked at may well have a pointer to what nobody else names.
+  const mayBeWanted = unreadable.length > 0 && unreferenced.length > 0;
+  return lost.length === 0 && !mayBeWanted && (repair?.remaining ?? damage).length === 0;
+}
+
+interface References {
+  readonly lost: readonly LostFile[];
+  readonly pointers: number;
+  readonly repositories: number;
+  readonly unreadable: readonly { readonly commonDir: string; readonly reason: string }[];
+  readonly unreferenced: readonly string[];
+  readonly absentObjects: number;
+}
+
+async function checkReferences(
+  store: LocalStore,
+  check: StoreCheck,
+  repositories: readonly StoreRepository[],
+  signal: AbortSignal | undefined,
+): Promise<References> {
+  const lost: LostFile[] = [];
+  const unreadable: { commonDir: string; reason: string }[] = [];
+  const wanted = new Set<string>();
+  let pointers = 0;
+  let absentObjects = 0;
+  for (const [i, { commonDir, repository }] of repositories.entries()) {
+    if (repository === undefined) {
+      unreadable.push({ commonDir, reason: 'there is no repository' });
+      continue;
+    }
+    const bad: Omit<LostFile, 'commit'>[] = [];
+    try {
+      for await (const { oid, path, pointer } of referencedPointers(repository, {
+        signal,
+        onMissing: () => absentObjects++,
+      })) {
+        pointers++;
+        if (check.brokenFiles.has(pointer.hash)) wanted.add(pointer.hash);
+        const loss = lossOf(store, check, pointer);
+        if (loss === undefined) continue;
+        bad.push({ repository: commonDir, oid, path, fileHash: pointer.hash, size: pointer.size, ...loss });
+      }
+      const places = await findPathsOf(
+        repository,
+        bad.map(({ oid }) => oid),
+        { signal },
+      );
+      for (const file of bad) lost.push(atPlace(file, places.get(file.oid)));
+    } catch (error) {
+      // Our own repository must be readable; of others it is enough to know that they are not.
+      if (i === 0 || (error as Error).name === 'AbortError') throw error;
+      unreadable.push({ commonDir, reason: messageOf(error) });
+    }
+  }
+  const unreferenced = [...check.brokenFiles.keys()].filter((hash) => !wanted.has(hash));
+  return {
+    lost,
+    pointers,
+    repositories: repositories.length - unreadable.length,
+    unreadable,
+    unreferenced,
+    absentObjects,
+  };
+}
+
+function atPlace(file: Omit<LostFile, 'commit'>, place: BlobPlace | undefined): LostFile {
+  return place === undefined
+    ? { ...file, commit: undefined }
+    : { ...file, commit: place.commit, path: place.path };
+}
+
+const NOWHERE = {
+  fileOffset: undefined,
+  xorb: undefined,
+  chunk: undefined,
+  chunkEnd: undefined,
+  offset: undefined,
+};
+
+function lossOf(
+  store: LocalStore,
+  check: StoreCheck,
+  { hash, size }: { readonly hash: string; readonly size: number },
+): Pick<LostFile, 'state' | 'faults'> | undefined {
+  const bytes = parseHash(hash);
+  const isEmpty = isZeroHash(bytes);
+  if (isEmpty && size === 0) return undefined;
+  const broken = check.brokenFiles.get(hash);
+  if (broken !== undefined) {
+    const isAbsent = broken.faults.every(
+      ({ xorb }) => xorb !== undefined && check.broken.get(xorb)?.path === undefined,
+    );
+    return { state: isAbsent ? 'missing' : 'damaged', faults: broken.faults };
+  }
+  const file = isEmpty ? { size: 0 } : store.findFile(bytes);
+  if (file === undefined) {
+    const shards = store.catalog.findFile(bytes).map(({ shard }) => formatHash(shard));
+    const expected =
+      shards.length === 0
+        ? `a shard that describes file ${hash}`
+        : `shard ${shards[0]}, which describes file ${hash}`;
+    return { state: 'missing', faults: [{ ...NOWHERE, expected, found: 'it is not there' }] };
+  }
+  if (file.size === size) return undefined;
+  const expected = `a file of ${size} bytes, as the pointer says`;
+  return { state: 'wrong-size', faults: [{ ...NOWHERE, expected, found: `file ${hash} has ${file.size}` }] };
+}
+
+/** Stores on this machine that may have what ours lost: of the repositories' remotes, and former ones. */
+function otherStores(
+  config: FilterConfig,
+  repositories: readonly RepositoryPaths[],
+  env: NodeJS.ProcessEnv,
+): LocalStore[] {
+  const dirs = new Set(config.sourceDirs());
+  for (const { commonDir } of repositories) {
+    dirs.add(join(commonDir, 'xet'));
+    if (commonDir === config.repository.commonDir) continue;
+    try {
+      for (const dir of loadFilterConfig(commonDir, { ...env, GIT_DIR: commonDir }).sourceDirs())
+        dirs.add(dir);
+    } catch {
+      // Its settings are its own trouble.
+    }
+  }
+  const own = realPath(config.storeDir);
+  return [...dirs].filter((dir) => realPath(dir) !== own).flatMap((dir) => openStore(dir) ?? []);
+}
+
+function openStore(dir: string): LocalStore | undefined {
+  try {
+    const store = new LocalStore(dir);
+    return store.exists() ? store : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+function realPath(path: string): string {
+  try {
+    return realpathSync(path);
+  } catch {
+    return path;
+  }
+}

@@ -1,0 +1,74 @@
+/** Which files the repositories of a store hold on to: the pointers in their histories, indexes and worktrees. */
+import { ObjectReader } from '../git/cat-file.ts';
+import { reachableBlobs } from '../git/refs.ts';
+import { type RepositoryPaths, repositoryAt } from '../git/repository.ts';
+import { rootRun } from '../git/roots.ts';
+import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
+import type { StoreLayout } from '../xet/store/layout.ts';
+import { listUsers } from '../xet/store/users.ts';
+
+export type XetFilePointer = Exclude<Pointer, { kind: 'lfs' }>;
+
+export interface ReferencedPointer {
+  readonly oid: string;
+  /** One path it has; empty where git knows none. For people. */
+  readonly path: Buffer;
+  readonly pointer: XetFilePointer;
+}
+
+export interface ReferencedOptions {
+  readonly signal?: AbortSignal | undefined;
+  /** Told of each object that a partial clone does not have: there may be pointers below it. */
+  readonly onMissing?: ((oid: string) => void) | undefined;
+}
+
+/** Every pointer that is reachable in the repository, each blob once. Throws GIT_FAILED when something cannot be read. */
+export async function* referencedPointers(
+  repository: RepositoryPaths,
+  options: ReferencedOptions = {},
+): AsyncIterable<ReferencedPointer> {
+  const paths = new Map<string, Buffer>();
+  async function* oids(): AsyncIterable<string> {
+    for await (const { oid, path } of reachableBlobs(repository, { ...options, maxSize: POINTER_MAX })) {
+      paths.set(oid, path);
+      yield oid;
+    }
+  }
+  const reader = new ObjectReader({ ...rootRun(repository.commonDir, options.signal), maxSize: POINTER_MAX });
+  try {
+    for await (const { name: oid, object } of reader.readMany(oids())) {
+      const path = paths.get(oid) ?? Buffer.alloc(0);
+      paths.delete(oid);
+      const pointer = object && sniffPointer(object.body);
+      if (pointer !== undefined && pointer.kind !== 'lfs') yield { oid, path, pointer };
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
+/** A repository that is known to use a store. */
+export interface StoreRepository {
+  readonly commonDir: string;
+  /** Undefined when there is no repository any more. */
+  readonly repository: RepositoryPaths | undefined;
+}
+
+/** `own`, then the others that are entered in the store. */
+export function repositoriesOf(layout: StoreLayout, own: RepositoryPaths): StoreRepository[] {
+  const others = listUsers(layout)
+    .map(({ commonDir }) => commonDir)
+    .filter((commonDir) => commonDir !== own.commonDir);
+  return [
+    { commonDir: own.commonDir, repository: own },
+    ...[...new Set(others)].map((commonDir) => ({ commonDir, repository: repositoryIn(commonDir) })),
+  ];
+}
+
+function repositoryIn(commonDir: string): RepositoryPaths | undefined {
+  try {
+    return repositoryAt(commonDir);
+  } catch {
+    return undefined;
+  }
+}
