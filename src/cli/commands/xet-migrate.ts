@@ -1,0 +1,152 @@
+import { quotePath } from '../../filter-process/trace.ts';
+import { migrateInfo, migratePointers, type PatternInfo } from '../../large-files/migrate.ts';
+import { shellWord } from '../../large-files/shell-word.ts';
+import { Git2dbError } from '../../xet/errors.ts';
+import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
+import { EXIT_OK } from '../exit-codes.ts';
+import { formatBytes, formatTable, type Progress } from '../output.ts';
+
+const ABOVE = '1m';
+/** What --estimate reads: a minute or two. */
+const ESTIMATE_BYTES = 4 * 2 ** 30;
+/** Patterns that the advice names. */
+const ADVISED = 5;
+
+export const xetMigrateInfo = defineCommand({
+  path: ['xet', 'migrate', 'info'],
+  summary: 'Show which large files git holds whole',
+  description: `Looks through the history of HEAD, or of each REF, for blobs of at least --above
+bytes and sums them up by kind of file: number of files and of versions, their
+size, and what they take in git's object database. With --estimate, contents are
+cut into chunks, the largest first and at most 4 GiB of them, to see how much of
+them repeats, such as what versions of a file have in common.
+
+Nothing is changed, and git2db never rewrites history: "git2db xet track
+--renormalize PATTERN" makes pointers of the files from the next commit on; older
+commits keep whole contents.
+
+JSON: [{"pattern","files","blobs","bytes","diskBytes","tracked","estimate":
+{"examinedBytes","uniqueBytes"}}]; "tracked" is true where .gitattributes says
+filter=xet for some of the files, "estimate" null where nothing was examined.`,
+  operands: { usage: '[REF...]', min: 0, max: Number.POSITIVE_INFINITY, complete: 'ref' },
+  options: {
+    above: { type: 'string', describe: `Smallest size that counts: 500k, 10m, 1g (${ABOVE})` },
+    everything: { type: 'boolean', describe: 'All branches, tags and other refs' },
+    estimate: { type: 'boolean', describe: 'Read contents to see how much of them repeats' },
+  },
+  examples: [
+    ['git2db xet migrate info --everything', 'what makes this repository large?'],
+    ['git2db xet migrate info --above 100k --estimate', 'and what would chunks save?'],
+  ],
+  exitCodes: [[4, 'Not in a repository']],
+  async run({ options, operands }, context) {
+    const { cwd, env, output, json } = context;
+    if (options.everything && operands.length > 0)
+      throw new Git2dbError('USAGE', `--everything leaves nothing for '${operands[0]}' to add`);
+    let progress: Progress | undefined;
+    let patterns: PatternInfo[];
+    try {
+      patterns = await migrateInfo({
+        cwd,
+        env,
+        refs: operands,
+        everything: options.everything,
+        above: parseSize('above', options.above ?? ABOVE),
+        estimateBytes: options.estimate ? ESTIMATE_BYTES : 0,
+        signal: context.interruptible(),
+        onProgress: (event) => {
+          if (event.kind === 'estimate') progress = output.progress('reading', 'bytes', event.totalBytes);
+          else progress?.advance(event.bytes);
+        },
+      });
+    } finally {
+      progress?.finish();
+    }
+    if (json) output.json(patterns.map((pattern) => ({ ...pattern, estimate: pattern.estimate ?? null })));
+    else describe(patterns, context);
+    return EXIT_OK;
+  },
+});
+
+function describe(patterns: readonly PatternInfo[], { output }: CommandContext): void {
+  const columns = [
+    { title: 'PATTERN' },
+    { title: 'FILES', align: 'right' },
+    { title: 'VERSIONS', align: 'right' },
+    { title: 'SIZE', align: 'right' },
+    { title: 'IN GIT', align: 'right' },
+    { title: 'REPEATS' },
+  ] as const;
+  const rows = patterns.map(({ pattern, files, blobs, bytes, diskBytes, tracked, estimate }) => {
+    const repeats = estimate && `${Math.round(100 - (100 * estimate.uniqueBytes) / estimate.examinedBytes)}%`;
+    const partly =
+      estimate !== undefined && estimate.examinedBytes < bytes
+        ? ` of ${formatBytes(estimate.examinedBytes)}`
+        : '';
+    const note = `${repeats ?? ''}${partly}${tracked ? ' (tracked)' : ''}`.trim();
+    return [pattern, String(files), String(blobs), formatBytes(bytes), formatBytes(diskBytes), note];
+  });
+  if (rows.length === 0) {
+    output.note('git holds no blobs of that size');
+    return;
+  }
+  for (const line of formatTable(columns, rows)) output.data(line);
+  const advised = patterns.filter(({ tracked }) => !tracked).slice(0, ADVISED);
+  if (advised.length > 0) {
+    const words = advised.map(({ pattern }) => shellWord(pattern)).join(' ');
+    output.note(`to keep pointers from the next commit on: git2db xet track --renormalize ${words}`);
+  }
+  output.note('older commits keep whole contents: git2db does not rewrite history');
+}
+
+export const xetMigratePointers = defineCommand({
+  path: ['xet', 'migrate', 'pointers'],
+  summary: 'Replace pointers of other Xet programs by our own in the index',
+  description: `Pointers that other Xet programs wrote (JSON of xet-core, the old TOML) are read, and
+left as they are. This stages the same pointers in the form that git2db writes,
+for the paths that have filter=xet, and writes files of the work tree anew that
+are such pointers. Contents are not touched, nothing is committed: look at "git
+diff --cached", then commit.
+
+JSON: {"dryRun","converted":[{"path","kind","from","to"}],"untracked"}; "kind" is
+xet-json or xet-toml, "from" and "to" are blobs ("to" is null in a dry run),
+"untracked" are paths of such pointers without filter=xet, which stay.`,
+  operands: NO_OPERANDS,
+  options: {
+    'dry-run': { type: 'boolean', alias: 'n', describe: 'Change nothing, say what would be done' },
+  },
+  examples: [["git2db xet migrate pointers && git commit -m 'Pointers of git2db'", 'once for a repository']],
+  exitCodes: [[4, 'Not in the work tree of a repository']],
+  async run({ options }, { cwd, env, output, json }) {
+    const dryRun = options['dry-run'];
+    const { converted, untracked } = await migratePointers({ cwd, env, dryRun });
+    if (json) {
+      output.json({
+        dryRun,
+        converted: converted.map((file) => ({
+          ...file,
+          path: file.path.toString('utf8'),
+          to: file.to ?? null,
+        })),
+        untracked: untracked.map((path) => path.toString('utf8')),
+      });
+    }
+    for (const { path } of converted)
+      output.note(`${quotePath(path)}: ${dryRun ? 'would be ' : ''}converted`);
+    for (const path of untracked) {
+      output.warn(
+        `${quotePath(path)} is a pointer without filter=xet: left alone; 'git2db xet track' says which files are large`,
+      );
+    }
+    if (converted.length === 0) output.note('no pointers of other programs to convert');
+    return EXIT_OK;
+  },
+});
+
+function parseSize(name: string, text: string): number {
+  const match = /^(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?$/i.exec(text);
+  const unit = { k: 2 ** 10, m: 2 ** 20, g: 2 ** 30, t: 2 ** 40 }[match?.[2]?.toLowerCase() ?? ''] ?? 1;
+  if (match === null)
+    throw new Git2dbError('USAGE', `--${name} needs a size such as 500k or 10m, found '${text}'`);
+  return Math.floor(Number(match[1]) * unit);
+}

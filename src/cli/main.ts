@@ -1,0 +1,38 @@
+/** The program `git2db`: the process on one side, program.ts on the other. */
+import { constants } from 'node:os';
+import { EXIT_INTERRUPTED, EXIT_PIPE } from './exit-codes.ts';
+import { runProgram } from './program.ts';
+
+// A closed pipe (`| head`) ends the run without a word; nothing can be said on a lost stderr either.
+for (const stream of [process.stdout, process.stderr]) {
+  stream.on('error', (error: NodeJS.ErrnoException) => {
+    if (error.code === 'EPIPE') process.exit(EXIT_PIPE);
+    throw error;
+  });
+}
+
+let stoppedBy: NodeJS.Signals | undefined;
+
+function interruptible(): AbortSignal {
+  const controller = new AbortController();
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    process.once(signal, () => {
+      stoppedBy = signal;
+      controller.abort();
+    });
+  }
+  return controller.signal;
+}
+
+// No `await` at the top level: the program is bundled as CommonJS, which starts faster.
+runProgram(process.argv.slice(2), {
+  cwd: process.cwd(),
+  env: process.env,
+  stdin: 0,
+  stdout: process.stdout,
+  stderr: process.stderr,
+  interruptible,
+}).then((code) => {
+  const stopped = code === EXIT_INTERRUPTED && stoppedBy !== undefined;
+  process.exitCode = stopped ? 128 + constants.signals[stoppedBy!] : code;
+});

@@ -1,0 +1,47 @@
+/** Files named on the command line, with `-` for standard input. */
+import { closeSync, fstatSync, openSync } from 'node:fs';
+import { getSystemErrorMap } from 'node:util';
+import { type DigestOptions, digestFile, type FileDigest } from '../large-files/file-digest.ts';
+import { Git2dbError, messageOf } from '../xet/errors.ts';
+import type { CommandContext } from './command.ts';
+
+/** What `read` makes of the open file; undefined, and said on stderr, when it cannot be read. */
+export function readOperand<T>(
+  path: string,
+  { stdin, output }: CommandContext,
+  read: (fd: number, size: number) => T,
+): T | undefined {
+  let fd: number | undefined;
+  try {
+    fd = path === '-' ? stdin : openSync(path, 'r');
+    return read(fd, fstatSync(fd).size);
+  } catch (error) {
+    if (error instanceof Git2dbError) throw error;
+    output.error(`cannot read ${path}: ${systemReason(error)}`);
+    return undefined;
+  } finally {
+    if (fd !== undefined && path !== '-') closeSync(fd);
+  }
+}
+
+/** Digests an open file under a progress bar. */
+export function digestWithProgress(
+  path: string,
+  { output }: CommandContext,
+  file: { readonly fd: number; readonly size: number; readonly head?: Uint8Array },
+  options: Pick<DigestOptions, 'sha256'>,
+): FileDigest {
+  const progress = output.progress(path, 'bytes', file.size > 0 ? file.size : undefined);
+  try {
+    return digestFile(file.fd, { ...options, head: file.head, onBytes: (count) => progress.advance(count) });
+  } finally {
+    progress.finish();
+  }
+}
+
+/** `no such file or directory` for ENOENT and so on. */
+function systemReason(error: unknown): string {
+  const { errno } = error as { errno?: unknown };
+  const known = typeof errno === 'number' ? getSystemErrorMap().get(errno) : undefined;
+  return known?.[1] ?? messageOf(error);
+}

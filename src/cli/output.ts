@@ -1,0 +1,232 @@
+/**
+ * Everything the command line says. Data goes to standard output; notes, warnings, progress and
+ * the log go to standard error (the log to GIT2DB_LOG_FILE when that is set).
+ */
+import { appendFileSync } from 'node:fs';
+import { Git2dbError, messageOf } from '../xet/errors.ts';
+
+export const LOG_LEVELS = ['error', 'warn', 'info', 'debug', 'trace'] as const;
+export type LogLevel = (typeof LOG_LEVELS)[number];
+
+/** Where text goes; `process.stdout` and `process.stderr` are such. */
+export interface Sink {
+  write(text: string): unknown;
+  readonly isTTY?: boolean | undefined;
+  readonly columns?: number | undefined;
+}
+
+export interface OutputOptions {
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  readonly quiet: boolean;
+  readonly verbose: boolean;
+  readonly color: boolean;
+  /** Undefined: no log. */
+  readonly logLevel: LogLevel | undefined;
+  /** Undefined: the log goes to stderr. */
+  readonly logFile: string | undefined;
+}
+
+export interface Progress {
+  /** `amount` more is done. */
+  advance(amount: number): void;
+  /** Removes the bar; harmless when called twice. */
+  finish(): void;
+}
+
+export interface TableColumn {
+  readonly title: string;
+  readonly align?: 'left' | 'right';
+}
+
+const PROGRESS_AFTER_MS = 1000;
+const PROGRESS_EVERY_MS = 100;
+const CLEAR_LINE = '\r\x1b[K';
+
+export class Output {
+  readonly #options: OutputOptions;
+  #barShown = false;
+
+  constructor(options: OutputOptions) {
+    this.#options = options;
+  }
+
+  /** A line of what was asked for. */
+  data(line: string): void {
+    this.text(`${line}\n`);
+  }
+
+  /** Exactly these characters of what was asked for. */
+  text(text: string): void {
+    this.#clearBar();
+    this.#options.stdout.write(text);
+  }
+
+  /** The one document of `--json`. */
+  json(document: unknown): void {
+    this.data(JSON.stringify(document, null, 2));
+  }
+
+  /** A line for the person at the terminal; `--quiet` leaves it out. */
+  note(line: string): void {
+    this.log('info', line);
+    if (!this.#options.quiet) this.#tell(line);
+  }
+
+  /** A line for those who asked for more with `--verbose`. */
+  detail(line: string): void {
+    this.log('debug', line);
+    if (this.#options.verbose) this.#tell(line);
+  }
+
+  warn(line: string): void {
+    this.log('warn', line);
+    this.#tell(`git2db: ${this.#paint(33, 'warning:')} ${line}`);
+  }
+
+  error(line: string): void {
+    this.log('error', line);
+    this.#tell(`${this.#paint(31, 'git2db:')} ${line}`);
+  }
+
+  /** What GIT2DB_LOG asks for; a person at the terminal is addressed with note and warn. */
+  log(level: LogLevel, text: string): void {
+    const { logLevel, logFile, stderr } = this.#options;
+    if (logLevel === undefined || LOG_LEVELS.indexOf(level) > LOG_LEVELS.indexOf(logLevel)) return;
+    const line = `${new Date().toISOString()} ${level} ${text}\n`;
+    if (logFile === undefined) {
+      this.#clearBar();
+      stderr.write(line);
+      return;
+    }
+    try {
+      appendFileSync(logFile, line, { mode: 0o600 });
+    } catch (error) {
+      throw new Git2dbError('INVALID_CONFIG', `cannot write GIT2DB_LOG_FILE: ${messageOf(error)}`, {
+        cause: error,
+      });
+    }
+  }
+
+  /** True when a line of the log at `level` would be written; saves composing it. */
+  logs(level: LogLevel): boolean {
+    const { logLevel } = this.#options;
+    return logLevel !== undefined && LOG_LEVELS.indexOf(level) <= LOG_LEVELS.indexOf(logLevel);
+  }
+
+  /**
+   * A bar on stderr, drawn only on a terminal and only when the work takes longer than a second.
+   * `total` and the amounts are bytes or items, as `unit` says.
+   */
+  progress(label: string, unit: 'bytes' | 'items', total?: number): Progress {
+    const { stderr, quiet } = this.#options;
+    if (quiet || stderr.isTTY !== true) return { advance: () => {}, finish: () => {} };
+    const start = performance.now();
+    let done = 0;
+    let nextDraw = start + PROGRESS_AFTER_MS;
+    return {
+      advance: (amount) => {
+        done += amount;
+        const now = performance.now();
+        if (now < nextDraw) return;
+        nextDraw = now + PROGRESS_EVERY_MS;
+        const text = progressText(label, unit, done, total, (now - start) / 1000);
+        stderr.write(CLEAR_LINE + text.slice(0, Math.max(0, (stderr.columns ?? 80) - 1)));
+        this.#barShown = true;
+      },
+      finish: () => this.#clearBar(),
+    };
+  }
+
+  #tell(line: string): void {
+    this.#clearBar();
+    this.#options.stderr.write(`${line}\n`);
+  }
+
+  #clearBar(): void {
+    if (!this.#barShown) return;
+    this.#barShown = false;
+    this.#options.stderr.write(CLEAR_LINE);
+  }
+
+  #paint(code: number, text: string): string {
+    return this.#options.color ? `\x1b[${code}m${text}\x1b[0m` : text;
+  }
+}
+
+export interface OutputEnvironment {
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  readonly env: Readonly<Record<string, string | undefined>>;
+}
+
+/** Settles what the flags and the environment say about talking. */
+export function createOutput(flags: { quiet: boolean; verbose: boolean }, host: OutputEnvironment): Output {
+  const { NO_COLOR: noColor, GIT2DB_LOG: level, GIT2DB_LOG_FILE: logFile, TERM: term } = host.env;
+  return new Output({
+    stdout: host.stdout,
+    stderr: host.stderr,
+    quiet: flags.quiet,
+    verbose: flags.verbose,
+    color: host.stderr.isTTY === true && !noColor && term !== 'dumb',
+    logLevel: parseLogLevel(level, logFile),
+    logFile: logFile || undefined,
+  });
+}
+
+/** A log file without a level means `info`. */
+function parseLogLevel(level: string | undefined, logFile: string | undefined): LogLevel | undefined {
+  if (!level) return logFile ? 'info' : undefined;
+  const found = LOG_LEVELS.find((known) => known === level);
+  if (found === undefined) {
+    throw new Git2dbError(
+      'INVALID_CONFIG',
+      `GIT2DB_LOG is '${level}'; expected one of ${LOG_LEVELS.join(', ')}`,
+    );
+  }
+  return found;
+}
+
+function progressText(
+  label: string,
+  unit: 'bytes' | 'items',
+  done: number,
+  total: number | undefined,
+  seconds: number,
+): string {
+  const amount = (n: number) => (unit === 'bytes' ? formatBytes(n) : String(Math.round(n)));
+  const share =
+    total === undefined || total === 0
+      ? amount(done)
+      : `${Math.min(100, Math.floor((100 * done) / total))}% (${amount(done)} of ${amount(total)})`;
+  return `${label}: ${share}, ${amount(done / seconds)}/s`;
+}
+
+/** `1536` -> `1.5 KiB`. */
+export function formatBytes(bytes: number): string {
+  const units = ['bytes', 'KiB', 'MiB', 'GiB', 'TiB', 'PiB'];
+  let value = bytes;
+  let unit = 0;
+  while (value >= 1024 && unit < units.length - 1) {
+    value /= 1024;
+    unit++;
+  }
+  return `${unit === 0 ? value : value.toFixed(value < 10 ? 2 : 1)} ${units[unit]}`;
+}
+
+/** Lines of a table whose columns are padded to the widest cell; no line ends in a space. */
+export function formatTable(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): string[] {
+  const widths = columns.map((column, c) =>
+    rows.reduce((widest, row) => Math.max(widest, (row[c] ?? '').length), column.title.length),
+  );
+  const line = (cells: readonly string[]) =>
+    columns
+      .map(({ align }, c) => {
+        const cell = cells[c] ?? '';
+        return align === 'right' ? cell.padStart(widths[c]!) : cell.padEnd(widths[c]!);
+      })
+      .join('  ')
+      .trimEnd();
+  const titled = columns.some((column) => column.title !== '');
+  return [...(titled ? [line(columns.map((column) => column.title))] : []), ...rows.map(line)];
+}

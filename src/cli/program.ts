@@ -1,0 +1,297 @@
+/**
+ * From argv to an exit code. yargs splits the words and lays out the help; which words are
+ * acceptable is decided here, so that every mistake gets one clear line and exit code 2.
+ */
+import yargs, { type Argv, type Options } from 'yargs';
+import { packageVersion } from '../version.ts';
+import { Git2dbError, messageOf } from '../xet/errors.ts';
+import {
+  COMMON_OPTIONS,
+  type Command,
+  type CommandGroup,
+  type OptionSpec,
+  type OptionSpecs,
+  type OptionValues,
+} from './command.ts';
+import { COMMAND_GROUPS, COMMANDS } from './commands/index.ts';
+import { EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.ts';
+import { nearest } from './nearest.ts';
+import { createOutput, type Output, type Sink } from './output.ts';
+
+const PROGRAM = 'git2db';
+
+const ROOT: CommandGroup = {
+  path: [],
+  summary: 'Huge files in plain git',
+  description: `Huge files in plain git: contents are cut into chunks, deduplicated and stored once; git itself
+keeps a pointer of under 200 bytes. Start with "${PROGRAM} xet install" and "${PROGRAM} xet track".`,
+};
+
+/** What the program may touch; main.ts passes the process, tests pass something smaller. */
+export interface Host {
+  readonly cwd: string;
+  readonly env: Readonly<Record<string, string | undefined>>;
+  readonly stdin: number;
+  readonly stdout: Sink;
+  readonly stderr: Sink;
+  readonly interruptible: () => AbortSignal;
+}
+
+/** The commands there are. */
+export interface Catalogue {
+  readonly commands: readonly Command[];
+  readonly groups: readonly CommandGroup[];
+}
+
+const EVERYTHING: Catalogue = { commands: COMMANDS, groups: COMMAND_GROUPS };
+
+type Words = Readonly<Record<string, unknown>> & { readonly _: readonly unknown[] };
+
+type Parsed =
+  | { readonly kind: 'text'; readonly text: string }
+  | { readonly kind: 'command'; readonly command: Command; readonly words: Words }
+  | { readonly kind: 'group'; readonly group: CommandGroup; readonly words: Words };
+
+/** Runs one command line; never throws. */
+export async function runProgram(
+  argv: readonly string[],
+  host: Host,
+  catalogue: Catalogue = EVERYTHING,
+): Promise<number> {
+  let output = createPlainOutput(host);
+  try {
+    output = createOutput({ quiet: false, verbose: false }, host);
+    const parsed = parseWords(argv, host, catalogue);
+    if (parsed.kind === 'text') {
+      host.stdout.write(`${parsed.text}\n`);
+      return EXIT_OK;
+    }
+    if (parsed.kind === 'group') throw refuseGroup(parsed.group, parsed.words, catalogue);
+    const { command, words } = parsed;
+    const options = checkOptions(command, words, argv);
+    const operands = checkOperands(command, words);
+    output = createOutput({ quiet: options.quiet, verbose: options.verbose }, host);
+    if (output.logs('debug')) output.log('debug', `${PROGRAM} ${argv.join(' ')}`);
+    const { cwd, env, stdin, interruptible } = host;
+    const code = await command.run(
+      { options, operands },
+      { output, json: options.json, cwd, env, stdin, interruptible },
+    );
+    return code ?? EXIT_OK;
+  } catch (error) {
+    return report(error, output);
+  }
+}
+
+function report(error: unknown, output: Output): number {
+  const code = exitCodeOf(error);
+  const bug = code === EXIT_UNEXPECTED && (error as { code?: unknown }).code === undefined;
+  if (bug && error instanceof Error && output.logs('debug')) output.log('debug', error.stack ?? '');
+  const message = messageOf(error);
+  output.error(bug ? `unexpected failure: ${message} (GIT2DB_LOG=debug tells more)` : message);
+  return code;
+}
+
+/** For errors in what the environment says about output itself. */
+function createPlainOutput(host: Host): Output {
+  return createOutput(
+    { quiet: false, verbose: false },
+    { stdout: host.stdout, stderr: host.stderr, env: { NO_COLOR: '1' } },
+  );
+}
+
+// ---- splitting -------------------------------------------------------------------------------
+
+type Select = (parsed: Parsed) => void;
+
+function parseWords(argv: readonly string[], host: Host, catalogue: Catalogue): Parsed {
+  let parsed: Parsed | undefined;
+  const parser = yargs()
+    .scriptName(PROGRAM)
+    .locale('en')
+    .parserConfiguration({
+      'boolean-negation': false,
+      'camel-case-expansion': false,
+      'dot-notation': false,
+      'greedy-arrays': false,
+      'parse-numbers': false,
+      'parse-positional-numbers': false,
+    })
+    .exitProcess(false)
+    .wrap(Math.min(host.stdout.isTTY === true ? (host.stdout.columns ?? 80) : 80, 100))
+    .help('help', COMMON_OPTIONS.help.describe)
+    .alias('help', COMMON_OPTIONS.help.alias)
+    .version('version', COMMON_OPTIONS.version.describe, packageVersion())
+    .fail((message, error) => {
+      throw error ?? new Git2dbError('USAGE', message);
+    });
+  const select: Select = (found) => {
+    parsed = found;
+  };
+  describeGroup(parser, ROOT, catalogue, select);
+  parser.parse([...argv], {}, (error: Error | undefined, words: unknown, text: string) => {
+    if (error) throw error;
+    if (text !== '') parsed = { kind: 'text', text };
+    parsed ??= { kind: 'group', group: ROOT, words: words as Words };
+  });
+  return parsed!;
+}
+
+/** Teaches `parser` the members of `group`; `select` is told which of them the words name. */
+function describeGroup(parser: Argv, group: CommandGroup, catalogue: Catalogue, select: Select): Argv {
+  const depth = group.path.length;
+  const isMember = ({ path }: { readonly path: readonly string[] }) =>
+    path.length === depth + 1 && group.path.every((word, i) => path[i] === word);
+  parser.usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description)}`);
+  for (const inner of catalogue.groups.filter(isMember)) {
+    parser.command(
+      inner.path[depth]!,
+      inner.summary,
+      (y) => describeGroup(y, inner, catalogue, select),
+      (words) => select({ kind: 'group', group: inner, words }),
+    );
+  }
+  for (const command of catalogue.commands.filter(isMember)) {
+    parser.command(
+      command.path[depth]!,
+      command.summary,
+      (y) => describeCommand(y, command),
+      (words) => select({ kind: 'command', command, words }),
+    );
+  }
+  return parser.epilogue(`"${commandLine(group)} COMMAND --help" is the manual of a command.`);
+}
+
+function describeCommand(parser: Argv, command: Command): Argv {
+  const { json, quiet, verbose } = COMMON_OPTIONS;
+  const usage = [commandLine(command), '[OPTIONS]', command.operands.usage].filter(Boolean).join(' ');
+  parser
+    .usage(`Usage: ${usage}\n\n${reflow(command.description)}`)
+    .options(yargsOptions(command.options))
+    .options(yargsOptions({ json, quiet, verbose }))
+    .group(Object.keys(command.options), 'Options:')
+    .group(Object.keys(COMMON_OPTIONS), 'Common options:');
+  for (const [line, meaning] of command.examples) parser.example(line, meaning);
+  const codes = [[EXIT_OK, 'Done'] as const, ...command.exitCodes, [EXIT_USAGE, 'Wrong usage'] as const];
+  codes.sort(([a], [b]) => a - b);
+  const lines = codes.map(([code, meaning]) => `  ${String(code).padEnd(2)} ${meaning}`);
+  return parser.epilogue(`Exit codes:\n${lines.join('\n')}\n  3… An error; docs/exit-codes.md lists them`);
+}
+
+/** Values are checked below, so yargs only needs to know which options take one. */
+function yargsOptions(specs: OptionSpecs): Record<string, Options> {
+  const convert = ({ type, describe, alias, choices, repeat }: OptionSpec): Options => ({
+    type: type === 'boolean' ? 'boolean' : 'string',
+    describe: choices === undefined ? describe : `${describe}: ${choices.join(', ')}`,
+    ...(alias === undefined ? {} : { alias }),
+    ...(repeat === true ? { array: true } : {}),
+  });
+  return Object.fromEntries(Object.entries(specs).map(([name, spec]) => [name, convert(spec)]));
+}
+
+/** Joins the lines of a paragraph, for the help to break them anew; indented lines stay. */
+function reflow(text: string): string {
+  return text.replace(/(\S)\n(?=\S)/g, '$1 ');
+}
+
+function commandLine(owner: { readonly path: readonly string[] }): string {
+  return [PROGRAM, ...owner.path].join(' ');
+}
+
+// ---- checking --------------------------------------------------------------------------------
+
+/** A group was named without one of its members, or with a word that is none. */
+function refuseGroup(group: CommandGroup, words: Words, { commands, groups }: Catalogue): Git2dbError {
+  const word = words._[group.path.length];
+  const help = `'${commandLine(group)} --help' lists the commands`;
+  const flag = Object.keys(words).find((key) => key !== '_' && key !== '$0');
+  if (word === undefined && flag !== undefined) return unknownOption(flag, COMMON_OPTIONS, group);
+  if (word === undefined) return new Git2dbError('USAGE', `expected a command; ${help}`);
+  const typed = [...group.path, String(word)].join(' ');
+  const known = [...commands, ...groups].map(({ path }) => path.join(' '));
+  const close = nearest(typed, known) ?? known.find((path) => path.endsWith(` ${word}`));
+  const hint = close === undefined ? help : `did you mean '${PROGRAM} ${close}'?`;
+  return new Git2dbError('USAGE', `unknown command '${typed}'; ${hint}`);
+}
+
+type CommonValues = OptionValues<typeof COMMON_OPTIONS>;
+
+function checkOptions(
+  command: Command,
+  words: Words,
+  argv: readonly string[],
+): CommonValues & OptionValues<OptionSpecs> {
+  const specs: OptionSpecs = { ...command.options, ...COMMON_OPTIONS };
+  const aliases = new Set(Object.values(specs).map((spec) => spec.alias));
+  for (const key of Object.keys(words)) {
+    if (key === '_' || key === '$0' || aliases.has(key) || Object.hasOwn(specs, key)) continue;
+    throw unknownOption(key, specs, command);
+  }
+  for (const word of argv.slice(0, argv.includes('--') ? argv.indexOf('--') : argv.length)) {
+    const name = /^--([^=]+)=/.exec(word)?.[1];
+    if (name !== undefined && specs[name]?.type === 'boolean') {
+      throw new Git2dbError('USAGE', `--${name} takes no value, found '${word}'`);
+    }
+  }
+  const given = Object.keys(specs).filter((name) => words[name] !== undefined);
+  for (const name of given) {
+    const rival = specs[name]!.conflicts?.find((other) => given.includes(other));
+    if (rival !== undefined) throw new Git2dbError('USAGE', `--${name} and --${rival} exclude each other`);
+  }
+  const values = Object.entries(specs).map(([name, spec]) => [name, optionValue(name, spec, words[name])]);
+  return Object.fromEntries(values);
+}
+
+function optionValue(name: string, spec: OptionSpec, found: unknown): unknown {
+  if (spec.type === 'boolean') return found === true;
+  const values =
+    found === undefined ? [] : [found].flat().map((value) => checkValue(name, spec, String(value)));
+  if (found !== undefined && values.length === 0) throw new Git2dbError('USAGE', `--${name} needs a value`);
+  // Given twice, the last one counts.
+  return spec.repeat === true ? values : values.at(-1);
+}
+
+function checkValue(name: string, { type, choices }: OptionSpec, text: string): string | number {
+  if (text === '') throw new Git2dbError('USAGE', `--${name} needs a value`);
+  if (choices !== undefined && !choices.includes(text)) {
+    throw new Git2dbError('USAGE', `--${name}: ${notAmong(text, choices)}`);
+  }
+  if (type !== 'number') return text;
+  const number = Number(text);
+  if (!Number.isFinite(number)) throw new Git2dbError('USAGE', `--${name} needs a number, found '${text}'`);
+  return number;
+}
+
+/** What to say of a word that is none of `choices`. */
+function notAmong(word: string, choices: readonly string[]): string {
+  const close = nearest(word, choices);
+  return `expected one of ${choices.join(', ')}, found '${word}'${close === undefined ? '' : `; did you mean '${close}'?`}`;
+}
+
+function unknownOption(
+  key: string,
+  specs: OptionSpecs,
+  owner: { readonly path: readonly string[] },
+): Git2dbError {
+  const typed = key.length === 1 ? `-${key}` : `--${key}`;
+  const close = key.length === 1 ? undefined : nearest(key, Object.keys(specs));
+  const hint =
+    close === undefined ? `'${commandLine(owner)} --help' lists the options` : `did you mean '--${close}'?`;
+  return new Git2dbError('USAGE', `unknown option '${typed}'; ${hint}`);
+}
+
+function checkOperands(command: Command, words: Words): readonly string[] {
+  const { min, max, usage, choices } = command.operands;
+  const operands = words._.slice(command.path.length).map(String);
+  const line = [commandLine(command), usage].filter(Boolean).join(' ');
+  if (operands.length < min) {
+    const count = operands.length === 0 ? 'found nothing' : `found ${operands.length}`;
+    throw new Git2dbError('USAGE', `expected ${usage}, ${count}; usage: ${line}`);
+  }
+  if (operands.length > max) {
+    throw new Git2dbError('USAGE', `unexpected argument '${operands[max]}'; usage: ${line}`);
+  }
+  const wrong = choices === undefined ? undefined : operands.find((word) => !choices.includes(word));
+  if (wrong !== undefined) throw new Git2dbError('USAGE', notAmong(wrong, choices!));
+  return operands;
+}
