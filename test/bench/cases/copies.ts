@@ -1,0 +1,26 @@
+/** The same bytes by cp: what they cost at least, once for each step that is compared with it. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Bench } from '../bench.ts';
+import { COPY_COMMAND, copyMissing } from '../contenders.ts';
+import { measure } from '../measure.ts';
+import { COPY } from '../targets.ts';
+
+export async function copies(
+  bench: Bench,
+  name: string,
+  steps: Iterable<string>,
+  source: string,
+): Promise<void> {
+  const missing = copyMissing();
+  const target = join(bench.arena.dir, 'copy');
+  const options = { cwd: bench.arena.dir, env: process.env, sync: bench.arena.dir };
+  for (const step of steps) {
+    if (missing !== undefined) {
+      bench.skip(name, step, COPY, missing);
+      continue;
+    }
+    bench.enter(name, step, COPY, await measure([...COPY_COMMAND, source, target], options));
+    rmSync(target, { recursive: true });
+  }
+}

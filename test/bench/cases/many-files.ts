@@ -1,0 +1,31 @@
+/** Thousands of middling files in one commit. */
+import { readdirSync } from 'node:fs';
+import { join } from 'node:path';
+import type { Bench } from '../bench.ts';
+import { sameContent } from '../inputs.ts';
+import { copies } from './copies.ts';
+
+const FILE_SIZE = 256 * 1024;
+
+export async function manyFiles(bench: Bench): Promise<void> {
+  const source = bench.inputs.files(bench.options.many, FILE_SIZE);
+  await bench.interleaved(
+    'many',
+    ['add', 'checkout'],
+    async (contender) => {
+      const repository = bench.arena.repository(contender);
+      repository.place(source, 'data');
+      await bench.step('many', 'add', repository, ['git', 'add', 'data']);
+      repository.git('commit', '-q', '-m', 'first');
+      repository.git('switch', '-q', 'empty');
+      await bench.step('many', 'checkout', repository, ['git', 'switch', '-q', 'main']);
+      if (contender.faithful) {
+        const wrong = readdirSync(source).find(
+          (name) => !sameContent(join(source, name), join(repository.folder, 'data', name)),
+        );
+        if (wrong !== undefined) throw new Error(`checkout left other bytes than were added in ${wrong}`);
+      }
+    },
+    () => copies(bench, 'many', ['add', 'checkout'], source),
+  );
+}
