@@ -744,7 +744,8 @@ test('an abort between any two steps leaves everything readable', async (t) => {
     ['a', 'b', 'c'].map((name) => chunkRun(name, 0, 4)),
   );
   const kept = results.slice(0, 2).map(({ hash }) => hash);
-  for (let stopAfter = 0; ; stopAfter++) {
+  // Each run begins anew and finds what the aborted ones left, so the steps vary: the first dozen and a few later ones.
+  for (const stopAfter of [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 20]) {
     const controller = new AbortController();
     let steps = 0;
     const checkpoint = () => {
@@ -752,13 +753,14 @@ test('an abort between any two steps leaves everything readable', async (t) => {
     };
     try {
       await gc(store.root, kept, { signal: controller.signal, checkpoint });
-      if (!controller.signal.aborted) break;
     } catch (error) {
       t.is((error as Error).name, 'AbortError');
     }
     t.deepEqual(store.list('gc'), []);
     for (const hash of kept) t.true(isReadable(store, hash));
   }
+  await gc(store.root, kept);
+  for (const hash of kept) t.true(isReadable(store, hash));
   t.is(chunkCount(store), 8);
 });
 
