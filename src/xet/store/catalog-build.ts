@@ -2,10 +2,11 @@
 import { createHash } from 'node:crypto';
 import type { Shard } from '../shard/shard.ts';
 import {
-  type CatalogTable,
+  CatalogTable,
   FAN_OUT,
   FILE_ENTRY,
   KEY_SIZE,
+  memoryBytes,
   PLACE_ENTRY,
   SHA_ENTRY,
   SHARD_ENTRY,
@@ -19,6 +20,8 @@ import {
 
 /** Bytes read or written at once while merging. */
 const BLOCK = 1 << 18;
+/** Tables that are merged in one go. */
+const MAX_SOURCES = 16;
 
 /** Table of one shard, in memory. `name` is the shard's hash. */
 export function tableOfShard(name: Uint8Array, shard: Shard): Buffer {
@@ -109,6 +112,17 @@ export function tableName(table: Buffer): string {
  * column of each source. A xorb that stands in two tables is kept once.
  */
 export function mergeTables(sources: readonly CatalogTable[]): Buffer {
+  if (sources.length <= MAX_SOURCES) return mergeFew(sources);
+  // Finding the next entry looks at every source: thousands at once would take for ever.
+  const merged: CatalogTable[] = [];
+  for (let i = 0; i < sources.length; i += MAX_SOURCES) {
+    const bytes = mergeFew(sources.slice(i, i + MAX_SOURCES));
+    merged.push(new CatalogTable(tableName(bytes), memoryBytes(bytes)));
+  }
+  return mergeTables(merged);
+}
+
+function mergeFew(sources: readonly CatalogTable[]): Buffer {
   const xorbNumbers = new Map<string, number>();
   const xorbEntries: Buffer[] = [];
   /** Per source: its xorb number -> number in the result, or -1 when an older source has the xorb. */
