@@ -744,8 +744,8 @@ test('an abort between any two steps leaves everything readable', async (t) => {
     ['a', 'b', 'c'].map((name) => chunkRun(name, 0, 4)),
   );
   const kept = results.slice(0, 2).map(({ hash }) => hash);
-  // Each run begins anew and finds what the aborted ones left, so the steps vary: the first dozen and a few later ones.
-  for (const stopAfter of [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 15, 20]) {
+  for (let stopAfter = 0; ; stopAfter++) {
+    if (stopAfter === 100) return t.fail('it never comes to an end');
     const controller = new AbortController();
     let steps = 0;
     const checkpoint = () => {
@@ -758,6 +758,7 @@ test('an abort between any two steps leaves everything readable', async (t) => {
     }
     t.deepEqual(store.list('gc'), []);
     for (const hash of kept) t.true(isReadable(store, hash));
+    if (!controller.signal.aborted) break;
   }
   await gc(store.root, kept);
   for (const hash of kept) t.true(isReadable(store, hash));

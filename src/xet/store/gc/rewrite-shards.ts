@@ -56,18 +56,41 @@ export function planShards(
   isGone: (xorb: string) => boolean,
   ages: Pick<PlanOptions, 'limitMs' | 'graceMs'>,
 ): ShardEntry[][] {
-  const groups = new Map<number | undefined, ShardEntry[]>();
-  const dirty = new Set<ShardEntry>();
+  const groups = new Map<number | undefined, Group>();
   for (const shard of survey.shards) {
     if (shard.isFixed) continue;
     const age = ageClass(shard.object.mtimeMs, ages);
-    if (isDirty(shard, survey, isGone)) dirty.add(shard);
-    else if (age === undefined || shard.object.size >= SMALL_SHARD) continue;
-    const group = groups.get(age);
-    if (group === undefined) groups.set(age, [shard]);
-    else group.push(shard);
+    const group = groups.get(age) ?? { shards: [], empty: 0, dirty: 0 };
+    groups.set(age, group);
+    if (!isDirty(shard, survey, isGone)) {
+      if (age !== undefined && shard.object.size < SMALL_SHARD) group.shards.push({ shard, isDirty: false });
+      continue;
+    }
+    group.shards.push({ shard, isDirty: true });
+    if (isEmpty(shard, isGone)) group.empty++;
+    else group.dirty++;
   }
-  return [...groups.values()].filter((group) => group.length > 1 || dirty.has(group[0] as ShardEntry));
+  return [...groups.values()]
+    .map(({ shards, empty, dirty }) => {
+      const small = shards.length - empty - dirty;
+      const isWorthIt = small + Math.min(1, dirty) >= 2;
+      return shards.filter((member) => isWorthIt || member.isDirty).map(({ shard }) => shard);
+    })
+    .filter((group) => group.length > 0);
+}
+
+interface Group {
+  /** Those that must be written anew, and small ones. */
+  readonly shards: { readonly shard: ShardEntry; readonly isDirty: boolean }[];
+  /** How many of those that must say nothing any more. */
+  empty: number;
+  /** The others of those that must. */
+  dirty: number;
+}
+
+/** True if nothing of the shard is to be carried over. */
+function isEmpty({ kept, names }: ShardEntry, isGone: (xorb: string) => boolean): boolean {
+  return kept.size === 0 && [...names].every(isGone);
 }
 
 /** True if the shard says something that is no longer so, or no longer needed. */
