@@ -336,11 +336,12 @@ export class StoreWriter {
         written: this.#syncs,
       });
       await recoverDeadWriters(this.#store, directory, this.#options);
+      // While it still counts as alive: a rescuer must not take over what is being removed.
+      removeIncoming(directory);
     } finally {
       this.#store.session = undefined;
       mark.close();
     }
-    removeIncoming(directory);
   }
 
   #openXorb(): OpenXorb {
