@@ -18,6 +18,7 @@ import { LocalStore } from '../../src/xet/store/local-store.ts';
 import { Uploader } from '../../src/xet/upload.ts';
 import {
   assertClean,
+  assertNothingIncoming,
   assertSame,
   cleanAll,
   createXetSandbox,
@@ -166,6 +167,35 @@ test.serial(damage, 'a shard of garbage without a catalog', ({ shard, repository
   rmSync(join(repository.store, 'catalog'), { recursive: true });
   return garble(shard);
 });
+
+test.serial(
+  'a checkout that meets a damaged file stops there, says why, and works when that is mended',
+  async (t) => {
+    const { repository, xorb, hit, spared } = await twoObjects(t);
+    for (const [path, pointer] of [
+      ['a.bin', spared[0]],
+      ['b.bin', hit[0]],
+      ['c.bin', spared[0]],
+    ] as const) {
+      const oid = await repository.text(['hash-object', '-w', '--stdin'], { input: pointer });
+      await repository.git(['update-index', '--add', '--cacheinfo', `100644,${oid},${path}`]);
+    }
+    const whole = readFileSync(xorb);
+    flip(xorb, 250_000);
+    const { stderr } = await repository.git(['checkout', '-q', '.'], { okStatus: [128] });
+    t.true(stderr.startsWith(`git2db-filter: b.bin: ${xorb} is damaged`), stderr);
+    assertSame(t, [readFileSync(repository.path('a.bin'))], [spared[1]]);
+    t.false(existsSync(repository.path('b.bin')));
+    assertNothingIncoming(t, repository.store);
+    writeFileSync(xorb, whole);
+    await repository.git(['checkout', '-q', '.']);
+    await repository.git(['commit', '-q', '-m', 'all']);
+    await assertClean(t, repository, [
+      ['a.bin', spared[1]],
+      ['b.bin', hit[1]],
+    ]);
+  },
+);
 
 const missingObject = test.macro({
   async exec(t, _: string, spoil: (store: Damaged) => string) {

@@ -3,7 +3,17 @@
  * modified, git's objects are sound and every byte is what it was.
  */
 
-import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  utimesSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import {
@@ -201,6 +211,25 @@ test.serial(
   },
 );
 
+test.serial('patches and diffs are about pointers, and applying one writes the content', async (t) => {
+  const sandbox = createXetSandbox(t);
+  const repository = await sandbox.repository();
+  repository.write('a.bin', randomBytes(1, 50_000));
+  await repository.commit('one');
+  repository.write('a.bin', randomBytes(2, 60_000));
+  t.regex(
+    await repository.text(['diff']),
+    /^-\{"version":"1\.0","filesize":50000,.*\n\+\{.*"filesize":60000,/m,
+  );
+  await repository.commit('two');
+  const patch = await repository.text(['format-patch', '--stdout', '-1']);
+  t.true(patch.length < 2000);
+  await repository.git(['reset', '-q', '--hard', 'HEAD~1']);
+  await assertClean(t, repository, [['a.bin', randomBytes(1, 50_000)]]);
+  await repository.git(['am', '-q'], { input: `${patch}\n` });
+  await assertClean(t, repository, [['a.bin', randomBytes(2, 60_000)]]);
+});
+
 test.serial('rebase, cherry-pick and revert carry large files along', async (t) => {
   const repository = await createXetSandbox(t).repository();
   const v1 = randomBytes(1, 400_000);
@@ -388,6 +417,10 @@ test.serial(
       ['a.bin', v2],
       ['b.bin', randomBytes(3, 3000)],
     ]);
+    await sandbox.git(['-C', 'hub.git', 'config', 'core.attributesFile', ann.path('.gitattributes')]);
+    await sandbox.git(['-C', 'hub.git', 'archive', '-o', sandbox.path('hub.tar'), 'main', 'a.bin']);
+    const { stdoutBytes } = await sandbox.runOk('tar', ['-xOf', 'hub.tar', 'a.bin']);
+    t.true(stdoutBytes.equals(v2));
   },
 );
 
@@ -442,6 +475,29 @@ test.serial('hash-object --path and cat-file --filters convert single objects', 
   await repository.git(['update-index', '--add', '--cacheinfo', `100644,${oid},x.bin`]);
   await repository.git(['checkout-index', '-a', '--prefix=out/']);
   t.true(readFileSync(repository.path('out/x.bin')).equals(content));
+});
+
+test.serial('the store is found wherever git is started, and wherever it was told things are', async (t) => {
+  const sandbox = createXetSandbox(t);
+  await sandbox.git(['init', '-q', '--separate-git-dir', 'elsewhere.git', 'tree']);
+  const repository = await sandbox.at(sandbox.path('tree'));
+  t.is(repository.store, sandbox.path('elsewhere.git/xet'));
+  const tree: Tree = [
+    ['sub/a.bin', randomBytes(1, 20_000)],
+    ['sub/b.bin', randomBytes(2, 20_000)],
+    ['c.bin', randomBytes(3, 20_000)],
+  ];
+  writeTree(repository, [...tree, ['.gitattributes', `*.bin ${TRACKED}\n`]]);
+  await repository.git(['add', 'a.bin'], { cwd: repository.path('sub') });
+  const env = { GIT_DIR: sandbox.path('elsewhere.git'), GIT_WORK_TREE: repository.dir };
+  await sandbox.git(['add', 'b.bin'], { cwd: repository.path('sub'), env });
+  await sandbox.git(['--git-dir=../elsewhere.git', '--work-tree=.', 'add', '.'], { cwd: 'tree' });
+  symlinkSync('tree', sandbox.path('link'));
+  await sandbox.git(['commit', '-q', '-m', 'all'], { cwd: 'link' });
+  for (const [path] of tree) rmSync(repository.path(path as string));
+  await sandbox.git(['checkout', '-q', '.'], { cwd: 'link' });
+  await assertClean(t, repository, tree);
+  t.deepEqual(readdirSync(sandbox.dir).sort(), ['elsewhere.git', 'link', 'tree']);
 });
 
 test.serial('a submodule has its own store beside its own objects', async (t) => {

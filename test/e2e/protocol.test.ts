@@ -12,7 +12,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Downloader } from '../../src/xet/download.ts';
 import { parseHash } from '../../src/xet/hash/xet-hash.ts';
 import { LocalStore } from '../../src/xet/store/local-store.ts';
-import { contentOf, FilterClient, FLUSH, listOf, pathLine } from '../helpers/filter-client.ts';
+import { contentOf, FilterClient, listOf, pathLine } from '../helpers/filter-client.ts';
 import {
   assertClean,
   assertNothingIncoming,

@@ -136,6 +136,64 @@ test.serial(
   },
 );
 
+test.serial('a large file that is new and known by turns has the pointer it has anywhere', async (t) => {
+  const sandbox = createXetSandbox(t);
+  const repository = await sandbox.repository();
+  const known = randomBytes(1, 32 * MIB);
+  await cleanAll(t, sandbox, repository, [known]);
+  const parts = [randomBytes(2, 9 * MIB), known.subarray(0, 14 * MIB), randomBytes(3, 20 * MIB), known];
+  const whole = Buffer.concat([...parts, randomBytes(4, 100_001)]);
+  // As a work tree file it is known to be large from the start, and cut on another thread.
+  repository.write('x', whole);
+  const before = storeSize(repository.store);
+  const [pointer] = await cleanAll(t, sandbox, repository, [whole]);
+  const growth = storeSize(repository.store) - before;
+  t.true(growth < 30 * MIB, `the store grew by ${growth}`);
+  const { stdout } = await sandbox.runOk('git2db', ['xet', 'pointer', 'x'], { cwd: repository.dir });
+  t.is(pointer, stdout);
+  assertSame(t, await smudgeAll(t, sandbox, repository, [pointer!]), [whole]);
+});
+
+test.serial('more small files than a xorb has chunks, in one go', async (t) => {
+  const sandbox = createXetSandbox(t);
+  const repository = await sandbox.repository();
+  const contents = Array.from({ length: 8500 }, (_, i) => randomBytes(i, 20 + (i % 50)));
+  const pointers = await cleanAll(t, sandbox, repository, contents);
+  t.is(new Set(pointers).size, contents.length);
+  t.is(filesUnder(join(repository.store, 'xorbs')).size, 2);
+  const sample = <T>(all: readonly T[]) => all.filter((_, i) => i % 20 === 0);
+  const before = storeFiles(repository.store);
+  t.deepEqual(await cleanAll(t, sandbox, repository, sample(contents)), sample(pointers));
+  t.deepEqual(storeFiles(repository.store), before);
+  assertSame(t, await smudgeAll(t, sandbox, repository, sample(pointers)), sample(contents));
+});
+
+test.serial(
+  'compression is a matter of the store: pointers and contents are the same under any',
+  async (t) => {
+    const sandbox = createXetSandbox(t);
+    const repository = await sandbox.repository();
+    const floats = Buffer.from(Float32Array.from({ length: 200_000 }, (_, i) => Math.sin(i / 1000)).buffer);
+    const text = Buffer.from('so it goes\n'.repeat(50_000));
+    const contents = [floats, text, randomBytes(1, 300_000), Buffer.alloc(MIB)];
+    const sizes = new Map<string, number>();
+    let pointers: string[] | undefined;
+    for (const mode of ['none', 'lz4', 'bg4-lz4', 'auto']) {
+      await repository.git(['config', 'xet.compression', mode]);
+      rmSync(repository.store, { recursive: true, force: true });
+      const found = await cleanAll(t, sandbox, repository, contents);
+      pointers ??= found;
+      t.deepEqual(found, pointers);
+      sizes.set(mode, storeSize(repository.store));
+      await repository.git(['config', 'xet.compression', 'auto']);
+      assertSame(t, await smudgeAll(t, sandbox, repository, pointers), contents);
+    }
+    t.true(sizes.get('lz4')! < sizes.get('none')!, 'lz4');
+    t.true(sizes.get('bg4-lz4')! < sizes.get('lz4')!, 'bg4-lz4, because of the floats');
+    t.true(sizes.get('auto')! <= 1.1 * sizes.get('lz4')!, 'auto');
+  },
+);
+
 // Sharing
 
 test.serial(
@@ -402,6 +460,25 @@ test.serial(
   'version 4',
   (repository) => repository.git(['update-index', '--index-version', '4']),
   FOREIGN_PATHS,
+);
+
+test.serial(
+  'a repository of SHA-256 object names is like any other, foreign pointers included',
+  async (t) => {
+    const sandbox = createXetSandbox(t);
+    await sandbox.git(['init', '-q', '--object-format=sha256', 'repository']);
+    const repository = await sandbox.at(sandbox.path('repository'));
+    repository.write('.gitattributes', '*.bin filter=xet -text\n');
+    repository.write('own.bin', randomBytes(9, 30_000));
+    await repository.commit('own');
+    const tree = [
+      ...(await commitForeign(repository, FOREIGN_PATHS)),
+      ['own.bin', randomBytes(9, 30_000)] as const,
+    ];
+    await repository.git(['checkout', '-q', '.']);
+    for (const [path] of tree) utimesSync(repository.path(path as string), 1, 1);
+    await assertClean(t, repository, tree);
+  },
 );
 
 test.serial('an LFS pointer under filter=xet passes both ways as it is', async (t) => {

@@ -524,6 +524,8 @@ test('content that is missing or damaged is named, and the other files are writt
   // A store of its own for each, so that they share no xorb.
   for (const [i, name] of ['damaged', 'fine', 'missing'].entries()) {
     sandbox.write(`source/${name}.bin`, noise(300_000, i));
+    // Old, or git may find it racily clean and clean it again when it commits.
+    utimesSync(sandbox.path(`source/${name}.bin`), 1e9, 1e9);
     await sandbox.git(['add', '.'], { cwd: 'source' });
     if (name === 'damaged') flipByte(onlyFile(sandbox.path('source/.git/xet/xorbs')), 150_000);
     if (name === 'fine') renameSync(sandbox.path('source/.git/xet'), sandbox.path('kept'));
@@ -758,10 +760,11 @@ async function slowPull(t: ExecutionContext): Promise<{ sandbox: LargeFileSandbo
 test.serial('a pull that was killed is completed by the next, which also removes what it left', async (t) => {
   const { sandbox, content } = await slowPull(t);
   t.is(await interruptPull(t, sandbox, 'SIGKILL'), null);
-  t.deepEqual(
-    litter(sandbox.path('clone')).map((name) => name.replace(/\d+-[0-9a-f]{8}/, 'N')),
-    ['git2db-pull', '.git2db-pull-N-1'],
-  );
+  // What is left of a.bin depends on the instant: it may have had no time to clean up after itself.
+  const left = litter(sandbox.path('clone')).map((name) => name.replace(/\d+-[0-9a-f]{8}/, 'N'));
+  t.true(left.includes('git2db-pull'));
+  t.true(left.includes('.git2db-pull-N-1'));
+  for (const name of left) t.regex(name, /^(git2db-pull|\.git2db-pull-N-[01](\.old)?)$/);
   t.true(sandbox.read('clone/large.bin').length < 200);
   const { status, stderr } = await sandbox.xet('clone', ['pull']);
   t.is(status, 0, stderr);
