@@ -6,14 +6,14 @@
 import { createHash } from 'node:crypto';
 import { readFileSync, statSync } from 'node:fs';
 import { ObjectReader } from '../git/cat-file.ts';
-import { findStagedOid, isUnmerged } from '../git/staged-oid.ts';
+import { StagedOids } from '../git/staged-oid.ts';
 import { errnoOf } from '../xet/errors.ts';
 import { POINTER_MAX, sniffPointer } from '../xet/pointer/sniff.ts';
 import type { FilterConfig } from './config.ts';
 
 export class StagedPointers {
   readonly #config: FilterConfig;
-  #index: { readonly bytes: Buffer; readonly mtimeNs: bigint } | undefined;
+  #index: { readonly oids: StagedOids; readonly mtimeNs: bigint } | undefined;
   #reader: ObjectReader | undefined;
 
   constructor(config: FilterConfig) {
@@ -27,7 +27,7 @@ export class StagedPointers {
   answer(path: Buffer, canonical: Buffer, hash: string, size: number): Buffer | Promise<Buffer> {
     const index = this.#readIndex();
     if (index === undefined) return canonical;
-    const staged = findStagedOid(index, path, this.#config.objectFormat);
+    const staged = index.find(path);
     if (staged === undefined || (staged !== 'ask' && staged === this.#oidOf(canonical))) return canonical;
     return this.#lookUp(
       staged === 'ask' ? Buffer.concat([Buffer.from(':'), path]) : Buffer.from(staged),
@@ -40,7 +40,7 @@ export class StagedPointers {
   /** Whether `path` is in conflict; also true where that would be costly to find out. */
   mayBeUnmerged(path: Buffer): boolean {
     const index = this.#readIndex();
-    return index !== undefined && isUnmerged(index, path, this.#config.objectFormat) !== false;
+    return index !== undefined && index.isUnmerged(path) !== false;
   }
 
   async #lookUp(name: Buffer, canonical: Buffer, hash: string, size: number): Promise<Buffer> {
@@ -59,12 +59,13 @@ export class StagedPointers {
       : canonical;
   }
 
-  #readIndex(): Buffer | undefined {
+  #readIndex(): StagedOids | undefined {
+    const { indexPath, objectFormat } = this.#config;
     try {
-      const { mtimeNs } = statSync(this.#config.indexPath, { bigint: true });
+      const { mtimeNs } = statSync(indexPath, { bigint: true });
       if (this.#index?.mtimeNs !== mtimeNs)
-        this.#index = { bytes: readFileSync(this.#config.indexPath), mtimeNs };
-      return this.#index.bytes;
+        this.#index = { oids: new StagedOids(readFileSync(indexPath), objectFormat), mtimeNs };
+      return this.#index.oids;
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
       throw error;
