@@ -15,7 +15,15 @@
  * Nothing is synced: like git, which writes the work tree without fsync, we rely on being able to
  * write the file again.
  */
-import { type BigIntStats, closeSync, fchmodSync, fstatSync, lstatSync, renameSync } from 'node:fs';
+import {
+  type BigIntStats,
+  closeSync,
+  fchmodSync,
+  fstatSync,
+  futimesSync,
+  lstatSync,
+  renameSync,
+} from 'node:fs';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import type { ContentNote } from './content-notes.ts';
 import { type PointerFile, pointerOf, readSmallFile, type SmallFile } from './pointer-files.ts';
@@ -62,6 +70,7 @@ export class Replacement {
   commit(before: (step: ExchangeStep) => void): ContentNote {
     const directory = this.#directory;
     const place = directory.entry(this.#name);
+    setToSecondBefore(this.fd);
     const { dev, ino, size, mtimeNs } = fstatSync(this.fd, { bigint: true });
     const note = { path: this.file.path, oid: this.file.oid, identity: { dev, ino, size, mtimeNs } };
     fchmodSync(this.fd, Number(this.#pointer.stat.mode & PERMISSION_BITS));
@@ -134,6 +143,17 @@ export class Replacement {
     this.#isOpen = false;
     closeSync(this.fd);
   }
+}
+
+/**
+ * Dates a file back, to the end of the second before the one it was written in. An index that is written from
+ * now on is then in a later second, so it can vouch for the file at once; and whoever changes the file, even
+ * in this very second, gives it a time that the index does not have. Only here, where nobody else knows
+ * the file yet, is that safe.
+ */
+function setToSecondBefore(fd: number): void {
+  const { atimeNs, mtimeNs } = fstatSync(fd, { bigint: true });
+  futimesSync(fd, Number(atimeNs / 1_000_000n) / 1000, Number(mtimeNs / 1_000_000_000n) - 0.001);
 }
 
 function changed(): Git2dbError {

@@ -99,6 +99,16 @@ test('pull writes the content of every pointer, and git status then starts no fi
   t.deepEqual([again.status, again.stderr], [0, 'there are no pointers to replace\n']);
 });
 
+test('git sees a change of the same size in the moment after a pull', async (t) => {
+  const sandbox = await pointersOf(t, { 'a.bin': noise(3000, 1), 'b.bin': noise(3000, 2) });
+  const before = Date.now();
+  await pullHere(sandbox, 'clone');
+  sandbox.write('clone/a.bin', noise(3000, 3));
+  t.is(await sandbox.gitText(['status', '--porcelain'], { cwd: 'clone' }), ' M a.bin');
+  const { mtimeMs } = statSync(sandbox.path('clone/b.bin'));
+  t.true(mtimeMs > before - 2100 && mtimeMs < Date.now());
+});
+
 const keepsIndex = test.macro<
   [{ init?: string[]; prepare: (sandbox: LargeFileSandbox) => Promise<void>; check?: RegExp }]
 >({

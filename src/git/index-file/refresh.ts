@@ -5,7 +5,7 @@
  *
  * Order, so that a change made by anybody else at any moment is still seen by git:
  *
- *   1. wait until the file system's clock has left the second in which the last file was written;
+ *   1. wait until the file system's clock has left the second of the newest mtime of the files;
  *   2. take the lock, read the index;
  *   3. compare each file with what the caller saw when it had written it, and look at racy entries;
  *   4. publish, with the time of step 2 as the index file's time.
@@ -52,7 +52,7 @@ const WAIT_MARGIN_MS = 5;
  * with the blob `oid`, not assume-valid, skip-worktree or intent-to-add, and if the file still has
  * the identity, size and times in `stat`; the others count as skipped.
  *
- * May wait up to 1.1 s for the clock, before the lock is taken. Rejects with AbortError when
+ * Waits up to 1.1 s for the clock, before the lock is taken, if a file has an mtime in the present second. Rejects with AbortError when
  * `signal` aborts, or with the system's error (disk full, say); the index is then the old one and
  * no lock is left.
  */
@@ -115,10 +115,8 @@ async function stateOfIndexPath(indexPath: string): Promise<'file' | 'missing' |
 function latestTime(files: readonly WrittenFile[]): bigint {
   let latest = 0n;
   for (const { stat } of files) {
-    // The ctime too: it is what gives away a later change that puts the mtime back.
-    for (const time of [stat.mtimeNs, stat.ctimeNs]) {
-      latest = time > latest ? time : latest;
-    }
+    // Not the ctime: in the second of its ctime git itself would miss a change that puts the mtime back.
+    latest = stat.mtimeNs > latest ? stat.mtimeNs : latest;
   }
   return latest;
 }
