@@ -128,7 +128,7 @@ function parseWords(argv: readonly string[], host: Host, catalogue: Catalogue): 
   const select: Select = (found) => {
     parsed = found;
   };
-  describeGroup(parser, ROOT, catalogue, select);
+  describeGroup(parser, ROOT, catalogue, select, argv.some(asksForHelp));
   parser.parse([...argv], {}, (error: Error | undefined, words: unknown, text: string) => {
     if (error) throw error;
     if (text !== '') parsed = { kind: 'text', text };
@@ -137,17 +137,31 @@ function parseWords(argv: readonly string[], host: Host, catalogue: Catalogue): 
   return parsed!;
 }
 
-/** Teaches `parser` the members of `group`; `select` is told which of them the words name. */
-function describeGroup(parser: Argv, group: CommandGroup, catalogue: Catalogue, select: Select): Argv {
+/** `--help`, or a cluster of short options with an `h` in it. */
+function asksForHelp(word: string): boolean {
+  return /^(--help\b|-[A-Za-z]*h)/.test(word);
+}
+
+/**
+ * Teaches `parser` the members of `group`; `select` is told which of them the words name. Without
+ * `withManual`, only what splitting the words needs: yargs lays the help out for every command that it
+ * runs, asked for or not, and that takes as long as starting Node.
+ */
+function describeGroup(
+  parser: Argv,
+  group: CommandGroup,
+  catalogue: Catalogue,
+  select: Select,
+  withManual: boolean,
+): Argv {
   const depth = group.path.length;
   const isMember = ({ path }: { readonly path: readonly string[] }) =>
     path.length === depth + 1 && group.path.every((word, i) => path[i] === word);
-  parser.usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description)}`);
   for (const inner of catalogue.groups.filter(isMember)) {
     parser.command(
       inner.path[depth]!,
       inner.summary,
-      (y) => describeGroup(y, inner, catalogue, select),
+      (y) => describeGroup(y, inner, catalogue, select, withManual),
       (words) => select({ kind: 'group', group: inner, words }),
     );
   }
@@ -155,20 +169,23 @@ function describeGroup(parser: Argv, group: CommandGroup, catalogue: Catalogue, 
     parser.command(
       command.path[depth]!,
       command.summary,
-      (y) => describeCommand(y, command),
+      (y) => describeCommand(y, command, withManual),
       (words) => select({ kind: 'command', command, words }),
     );
   }
-  return parser.epilogue(`"${commandLine(group)} COMMAND --help" is the manual of a command.`);
+  if (!withManual) return parser;
+  return parser
+    .usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description)}`)
+    .epilogue(`"${commandLine(group)} COMMAND --help" is the manual of a command.`);
 }
 
-function describeCommand(parser: Argv, command: Command): Argv {
+function describeCommand(parser: Argv, command: Command, withManual: boolean): Argv {
   const { json, quiet, verbose } = COMMON_OPTIONS;
+  parser.options(yargsOptions(command.options)).options(yargsOptions({ json, quiet, verbose }));
+  if (!withManual) return parser;
   const usage = [commandLine(command), '[OPTIONS]', command.operands.usage].filter(Boolean).join(' ');
   parser
     .usage(`Usage: ${usage}\n\n${reflow(command.description)}`)
-    .options(yargsOptions(command.options))
-    .options(yargsOptions({ json, quiet, verbose }))
     .group(Object.keys(command.options), 'Options:')
     .group(Object.keys(COMMON_OPTIONS), 'Common options:');
   for (const [line, meaning] of command.examples) parser.example(line, meaning);
