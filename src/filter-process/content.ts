@@ -117,7 +117,7 @@ export class Content {
   #openSources(): LocalStore[] {
     return this.config
       .sourceDirs()
-      .map((dir) => new LocalStore(dir))
+      .map((dir) => new LocalStore(dir)) // Opens nothing yet.
       .filter(isReadable);
   }
 
@@ -132,12 +132,17 @@ export class Content {
     );
   }
 
-  /** Publishes what was stored. Errors say what is left where. */
+  /** Publishes what was stored and closes the stores. Errors say what is left where. */
   async seal(): Promise<void> {
     const uploader = this.#uploader;
     this.#uploader = undefined;
-    await uploader?.seal();
-    this.store.close();
+    try {
+      await uploader?.seal();
+    } finally {
+      for (const source of this.#sources ?? []) source.close();
+      this.#sources = undefined;
+      this.store.close();
+    }
   }
 }
 

@@ -24,6 +24,11 @@ export class DelayQueue<T> {
     return this.#waiting.size;
   }
 
+  /** Number of paths that were listed and not asked for yet. */
+  get outstanding(): number {
+    return this.#listed.size;
+  }
+
   /** True if `path` was delayed and not delivered since. */
   has(path: Uint8Array): boolean {
     const key = keyOf(path);

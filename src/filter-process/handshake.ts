@@ -46,6 +46,6 @@ export function negotiate(input: PktInput, output: PktOutput): Set<Capability> {
 
 function readLines(input: PktInput): string[] {
   const lines = input.readList();
-  if (lines === 'eof') throw new EndOfInput('the handshake', input.position);
-  return lines.map((line) => line.toString());
+  if (lines === undefined) throw new EndOfInput('the handshake', input.position);
+  return lines;
 }

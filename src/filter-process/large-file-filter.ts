@@ -17,7 +17,7 @@ import { Content } from './content.ts';
 import { DelayQueue } from './delay-queue.ts';
 import type { Room } from './pkt-input.ts';
 import type { CleanJob, Converter, OutputJob, SmudgeAnswer, SmudgeJob, SmudgeKeys } from './session.ts';
-import { Spool } from './spool.ts';
+import { createSpoolMemory, Spool } from './spool.ts';
 import { StagedPointers } from './staged-pointer.ts';
 import { quotePath } from './trace.ts';
 
@@ -37,6 +37,8 @@ export class LargeFileFilter implements Converter {
   readonly #loadConfig: () => FilterConfig;
   readonly #report: Report;
   readonly #delayed = new DelayQueue<Delayed>();
+  /** Requests come one after another, so one spool is in use at a time. */
+  readonly #spoolMemory = createSpoolMemory();
   readonly #missing: Buffer[] = [];
   readonly #plain: Buffer[] = [];
   #content: Content | undefined;
@@ -53,7 +55,7 @@ export class LargeFileFilter implements Converter {
   }
 
   beginSmudge(keys: SmudgeKeys): SmudgeJob {
-    const spool = new Spool([this.#open().config.repository.gitDir]);
+    const spool = new Spool([this.#open().config.repository.gitDir], this.#spoolMemory);
     return {
       room: () => spool.room(),
       advance: (count) => spool.advance(count),
@@ -81,6 +83,10 @@ export class LargeFileFilter implements Converter {
     return this.#job(path, pointer, (output) => {
       giveAll(this.#open().readAhead.read(file), file.size, output);
     });
+  }
+
+  meanwhile(): void {
+    if (this.#delayed.outstanding > 0) this.#content?.readAhead.work();
   }
 
   report(path: Buffer | undefined, error: unknown): void {

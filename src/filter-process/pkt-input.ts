@@ -14,7 +14,7 @@
 import * as fs from 'node:fs';
 import { errnoOf, FormatError } from '../xet/errors.ts';
 import { blocking } from './blocking.ts';
-import { HEADER_SIZE, isEnd, MAX_PACKET, MAX_PAYLOAD, parseLength, stripNewline } from './pkt-line.ts';
+import { HEADER_SIZE, isEnd, MAX_PACKET, MAX_PAYLOAD, NEWLINE, parseLength } from './pkt-line.ts';
 
 /** A list is a handful of short lines; the longest line that git sends is a path of 64 KiB. */
 const MAX_LIST = 1 << 20;
@@ -78,34 +78,42 @@ export class PktInput {
   }
 
   /**
-   * The lines up to the next end packet, each without its newline, in memory of their own; or 'eof' if
-   * the stream ends before the first byte of the list.
+   * The lines up to the next end packet, each without its newline, one character a byte (latin1); or
+   * undefined if the stream ends before the first byte of the list.
    * Throws EndOfInput, and FormatError PROTOCOL for malformed packets or a list above 1 MiB.
    */
-  readList(): Buffer[] | 'eof' {
-    return this.#guard(() => {
-      const first = this.#position;
-      if (!this.#fill(HEADER_SIZE, 'a list')) return 'eof';
-      const lines: Buffer[] = [];
-      for (;;) {
-        const length = this.#peekLength('a list');
-        if (isEnd(length)) {
-          this.#consume(HEADER_SIZE);
-          return lines;
-        }
-        if (this.#position + length - first > MAX_LIST) {
-          throw new FormatError(
-            'PROTOCOL',
-            `the list at byte ${first} of the input is longer than ${MAX_LIST} bytes`,
-            first,
-          );
-        }
-        this.#fill(length, 'a line');
-        const payload = this.#buffer.subarray(this.#start + HEADER_SIZE, this.#start + length);
-        lines.push(Buffer.from(stripNewline(payload)));
-        this.#consume(length);
+  readList(): string[] | undefined {
+    try {
+      return this.#readLines();
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
+    }
+  }
+
+  #readLines(): string[] | undefined {
+    const first = this.#position;
+    if (!this.#fill(HEADER_SIZE, 'a list')) return undefined;
+    const lines: string[] = [];
+    for (;;) {
+      const length = this.#peekLength('a list');
+      if (isEnd(length)) {
+        this.#consume(HEADER_SIZE);
+        return lines;
       }
-    });
+      if (this.#position + length - first > MAX_LIST) {
+        throw new FormatError(
+          'PROTOCOL',
+          `the list at byte ${first} of the input is longer than ${MAX_LIST} bytes`,
+          first,
+        );
+      }
+      this.#fill(length, 'a line');
+      const end = this.#start + length;
+      const hasNewline = length > HEADER_SIZE && this.#buffer[end - 1] === NEWLINE;
+      lines.push(this.#buffer.toString('latin1', this.#start + HEADER_SIZE, hasNewline ? end - 1 : end));
+      this.#consume(length);
+    }
   }
 
   /**
@@ -113,18 +121,34 @@ export class PktInput {
    * PROTOCOL, or what the sink throws; after the last, drainContent() or another readContent() goes on.
    */
   readContent(sink: ContentSink): void {
-    for (;;) {
-      // The sink is called outside #guard: its errors are not the stream's.
-      if (this.#start < this.#end && isEnd(this.#guard(() => this.#peekLength('content')))) {
-        this.#consume(HEADER_SIZE);
-        return;
-      }
+    while (!this.#takeEnd()) {
+      // Its errors are not the stream's.
       const room = sink.room();
-      const count = this.#guard(() =>
-        this.#start < this.#end ? this.#takePacket(room) : this.#readPacket(room),
-      );
+      const count = this.#nextPacket(room);
       if (count < 0) return;
       if (count > 0) sink.advance(count);
+    }
+  }
+
+  /** Consumes the end packet if it is the next in the buffer. */
+  #takeEnd(): boolean {
+    try {
+      if (this.#start === this.#end || !isEnd(this.#peekLength('content'))) return false;
+      this.#consume(HEADER_SIZE);
+      return true;
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
+    }
+  }
+
+  /** Puts the payload of the next packet into `room`; returns its length, -1 for an end. */
+  #nextPacket(room: Room): number {
+    try {
+      return this.#start < this.#end ? this.#takePacket(room) : this.#readPacket(room);
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
     }
   }
 
@@ -143,14 +167,17 @@ export class PktInput {
 
   /** If the content that comes next is empty, consumes it and returns true; else leaves it as it is. */
   takeEmptyContent(): boolean {
-    return this.#guard(() => {
+    try {
       for (;;) {
         const length = this.#peekLength('content');
         if (length > HEADER_SIZE) return false;
         this.#consume(HEADER_SIZE);
         if (isEnd(length)) return true;
       }
-    });
+    } catch (error) {
+      this.#failure = { error };
+      throw error;
+    }
   }
 
   /** The packet whose header is in the buffer goes to `room`. Returns its payload's length. */
@@ -267,15 +294,6 @@ export class PktInput {
       const errno = errnoOf(error);
       // EOF: how a closed pipe reads on Windows. ECONNRESET: a socket in the place of the pipe, peer gone.
       if (errno === 'EOF' || errno === 'ECONNRESET') return 0;
-      throw error;
-    }
-  }
-
-  #guard<T>(step: () => T): T {
-    try {
-      return step();
-    } catch (error) {
-      this.#failure = { error };
       throw error;
     }
   }

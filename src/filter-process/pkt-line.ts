@@ -31,7 +31,8 @@ export const MAX_PAYLOAD = MAX_PACKET - HEADER_SIZE;
 /** The flush packet. Shared: do not write into it. */
 export const FLUSH: Uint8Array = Buffer.from('0000');
 
-const NEWLINE = 0x0a;
+/** Ends the payload of a text line. */
+export const NEWLINE = 0x0a;
 
 /**
  * The length field at `offset`: 0, 1 or 2 for the special packets, else the size of the whole packet,
@@ -86,11 +87,6 @@ export function encodeText(text: string | Uint8Array): Buffer {
   packet.set(bytes, HEADER_SIZE);
   packet[packet.length - 1] = NEWLINE;
   return packet;
-}
-
-/** `payload` without its last byte if that is a newline. Exactly one is removed. Shares memory. */
-export function stripNewline(payload: Buffer): Buffer {
-  return payload[payload.length - 1] === NEWLINE ? payload.subarray(0, -1) : payload;
 }
 
 /** 0..15, or a negative number (which makes any combination by `<<` and `|` negative). */

@@ -86,6 +86,8 @@ export interface Converter {
   available(): Buffer[] | Promise<Buffer[]>;
   /** The content of a delayed path, which git asks for by a second request. */
   deliver(path: Buffer): OutputJob | Promise<OutputJob>;
+  /** Called after an answer, while git is busy with it: time for some milliseconds of work ahead. Must not throw. */
+  meanwhile?(): void;
   /** Tells the user why a file failed; called before git is told. `path` is undefined if there is none. */
   report(path: Buffer | undefined, error: unknown): void;
 }
@@ -105,7 +107,7 @@ export async function runSession(
   let converter = typeof source === 'function' ? undefined : source;
   for (;;) {
     const lines = input.readList();
-    if (lines === 'eof') return 'eof';
+    if (lines === undefined) return 'eof';
     converter ??= await (source as () => Promise<Converter>)();
     const request = parseRequest(lines);
     const contentStart = input.position;
@@ -127,6 +129,7 @@ export async function runSession(
     } finally {
       if (reply?.kind === 'content') reply.dispose?.();
     }
+    converter.meanwhile?.();
     trace?.(`${answer.status}: ${input.position - contentStart} bytes in, ${answer.size} out, framed`);
   }
 }
@@ -140,24 +143,48 @@ interface Request {
   readonly canDelay: boolean;
 }
 
+type Writable<T> = { -readonly [Key in keyof T]: T[Key] };
+
+const NO_KEYS: Request = {
+  command: undefined,
+  path: undefined,
+  ref: undefined,
+  treeish: undefined,
+  blob: undefined,
+  canDelay: false,
+};
+
 type Reply = SmudgeAnswer | { readonly kind: 'paths'; readonly paths: readonly Buffer[] };
 
 /** Keys we do not know, and lines that are no key, belong to a later git and mean nothing to us. */
-function parseRequest(lines: readonly Buffer[]): Request {
-  const values = new Map<string, Buffer>();
+function parseRequest(lines: readonly string[]): Request {
+  const request: Writable<Request> = { ...NO_KEYS };
   for (const line of lines) {
     const equals = line.indexOf('=');
-    if (equals >= 0) values.set(line.toString('latin1', 0, equals), line.subarray(equals + 1));
+    if (equals < 0) continue;
+    const value = line.slice(equals + 1);
+    switch (line.slice(0, equals)) {
+      case 'command':
+        request.command = value;
+        break;
+      case 'pathname':
+        request.path = Buffer.from(value, 'latin1');
+        break;
+      case 'ref':
+        request.ref = Buffer.from(value, 'latin1').toString();
+        break;
+      case 'treeish':
+        request.treeish = value;
+        break;
+      case 'blob':
+        request.blob = value;
+        break;
+      case 'can-delay':
+        request.canDelay = value === '1';
+        break;
+    }
   }
-  const text = (key: string) => values.get(key)?.toString();
-  return {
-    command: text('command'),
-    path: values.get('pathname'),
-    ref: text('ref'),
-    treeish: text('treeish'),
-    blob: text('blob'),
-    canDelay: text('can-delay') === '1',
-  };
+  return request;
 }
 
 /** Reads the request to its end, also when it throws (unless the stream itself has failed). */

@@ -10,16 +10,22 @@ const MIN_ROOM = 65520;
 /** A packet's header may be laid over the bytes before its payload. */
 const MARGIN = 4;
 
+/** Memory that one spool at a time may begin with. */
+export function createSpoolMemory(): Buffer {
+  return Buffer.allocUnsafeSlow(MARGIN + 2 * MIN_ROOM);
+}
+
 export class Spool implements ContentSink {
   readonly #directories: readonly string[];
-  #buffer = Buffer.allocUnsafe(MARGIN + 2 * MIN_ROOM);
+  #buffer: Buffer;
   #length = 0;
   #fd: number | undefined;
   #spooled = 0;
 
-  /** `directories`: where a file may be made, in order of preference. */
-  constructor(directories: readonly string[]) {
+  /** `directories`: where a file may be made, in order of preference. `memory` is the spool's until `dispose`. */
+  constructor(directories: readonly string[], memory: Buffer) {
     this.#directories = directories;
+    this.#buffer = memory;
   }
 
   get size(): number {

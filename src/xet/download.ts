@@ -35,12 +35,14 @@ import {
 const SCRATCH = ARENA_START;
 /** Windows under way at once: 10 of some 4.4 MiB each at most. One more slot is for reading alone. */
 const SLOTS = 10;
+/** Windows are handed over so many at once, if there are: waking a thread costs as much as hashing 200 KiB. */
+const BATCH = 5;
 const MAX_WORKERS = 4;
 /**
- * Below this much work a thread costs more than it gives: 0.3 s of CPU time to start, against the
- * hashing that it takes over, 0.35 s per GiB, while git itself keeps a processor busy.
+ * Below this much work a thread costs more than it gives: its start, and what two busy threads of one
+ * processor take from each other, while git itself keeps a processor busy.
  */
-export const PARALLEL_BYTES = 512 << 20;
+export const PARALLEL_BYTES = 256 << 20;
 /** The same for a command that does not share the machine with git. */
 export const PARALLEL_BYTES_ALONE = 64 << 20;
 
@@ -257,6 +259,11 @@ export class WindowPump {
     return this.#free.length > 0;
   }
 
+  /** True while it is better to add windows than to wait for more room. */
+  get isHungry(): boolean {
+    return this.#free.length >= BATCH || this.#running.length < BATCH;
+  }
+
   get pending(): number {
     return this.#running.length;
   }
@@ -329,6 +336,11 @@ export class WindowPump {
       source.pins--;
     }
     return running;
+  }
+
+  /** Reads the oldest window that nobody has begun, if there is one: for a thread with nothing better to do. */
+  work(): void {
+    for (const { slot } of this.#running) if (this.#board.help(slot, this.#run)) return;
   }
 
   /** Forgets the oldest window. */

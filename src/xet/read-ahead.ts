@@ -1,6 +1,7 @@
 /**
  * Files that will be asked for in a known order: while one is given out, the next ones are read and
- * verified on other threads. Memory is that of the pump's slots, however many files wait.
+ * verified, by other threads where there is much to do, else by this one between two requests. Memory is
+ * that of the pump's slots, however many files wait.
  */
 import { type Downloader, PARALLEL_BYTES, type VerifiedWindow, type WindowPump } from './download.ts';
 import type { ReadPlan, Window } from './reconstruct/plan.ts';
@@ -48,6 +49,13 @@ export class ReadAhead {
     this.#feed(this.#pump);
   }
 
+  /** Does a little of what will be asked for, while whoever asks is busy with what it got. */
+  work(): void {
+    if (this.#pump === undefined) return;
+    this.#feed(this.#pump);
+    this.#pump.work();
+  }
+
   /** Verified windows of a file. Throws what its plan or a window throws. Files out of turn are read alone. */
   *read(file: QueuedFile): Generator<VerifiedWindow> {
     this.start();
@@ -83,6 +91,7 @@ export class ReadAhead {
   }
 
   #feed(pump: WindowPump): void {
+    if (!pump.isHungry) return;
     while (pump.hasRoom) {
       if (this.#feeding === undefined) {
         const file = this.#files[this.#next];

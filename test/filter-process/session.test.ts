@@ -109,6 +109,16 @@ test('a conversion is status, flush, content, flush, flush, in one system call',
   t.is(calls.length, 1);
 });
 
+test('the converter gets time for other work when git has its answer, also where that is a failure', async (t) => {
+  const { output, bytes } = fakeOutput();
+  const sizes: number[] = [];
+  const converter = Object.assign(new FakeConverter(), { meanwhile: () => sizes.push(bytes().length) });
+  const requests = [request('clean', 'a', 'hello'), request('smudge', 'fail-finish', 'x')];
+  await runSession(fakeInput(Buffer.concat(requests)), output, converter);
+  const first = converted('hello').length;
+  t.deepEqual(sizes, [first, first + ERROR.length]);
+});
+
 test('any content in any packets and any slices comes back as it was, requests one after another', async (t) => {
   const requests = fc.array(
     fc.record({

@@ -655,6 +655,21 @@ for (const workers of [0, 2]) {
   });
 }
 
+test('what is read meanwhile is not read again, and no more is read than the next window', async (t) => {
+  const contents = [chunkRun('meanwhile a ', 0, 20), chunkRun('meanwhile b ', 0, 20)];
+  const { sandbox, ahead, queue, hashes } = await scene(t, contents, 0);
+  ahead.work(); // Nobody has asked for anything yet.
+  ahead.start();
+  ahead.work();
+  for (const hash of hashes) truncateSync(xorbPath(sandbox, hash), 0);
+  t.true(collect(ahead, queue[0] as QueuedFile).equals(contents[0] as Buffer));
+  t.is(
+    codeOf(() => collect(ahead, queue[1] as QueuedFile)),
+    'CONTENT_DAMAGED',
+  );
+  ahead.work();
+});
+
 test('any order of asking gives every file its bytes', async (t) => {
   const contents = Array.from({ length: 6 }, (_, i) =>
     chunkRun(`any ${i} `, 0, [1, 300, 0, 40, 700, 5][i] as number),
@@ -664,9 +679,15 @@ test('any order of asking gives every file its bytes', async (t) => {
   const downloader = new Downloader(sandbox.open(), { workers: 1 });
   fc.assert(
     fc.property(
-      fc.array(fc.record({ which: fc.nat({ max: 5 }), windows: fc.nat({ max: 4 }), skip: fc.boolean() }), {
-        maxLength: 10,
-      }),
+      fc.array(
+        fc.record({
+          which: fc.nat({ max: 5 }),
+          windows: fc.nat({ max: 4 }),
+          skip: fc.boolean(),
+          work: fc.nat({ max: 3 }),
+        }),
+        { maxLength: 10 },
+      ),
       fc.infiniteStream(fc.nat({ max: 9 })),
       (wishes, order) => {
         const ahead = new ReadAhead(downloader);
@@ -678,7 +699,8 @@ test('any order of asking gives every file its bytes', async (t) => {
         while (left.length > 0) {
           const pick = (order.next().value as number) % Math.min(3, left.length);
           const i = left.splice(pick, 1)[0] as number;
-          const { which, windows, skip } = wishes[i] as { which: number; windows: number; skip: boolean };
+          const { which, windows, skip, work } = wishes[i] as (typeof wishes)[number];
+          for (let n = 0; n < work; n++) ahead.work();
           if (skip && windows === 0) continue;
           let at = 0;
           let count = 0;

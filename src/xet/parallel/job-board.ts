@@ -83,14 +83,29 @@ export class JobBoard {
   finish(slot: number, run: JobRunner): void {
     const state = SLOTS + SLOT_WORDS * slot;
     if (Atomics.compareExchange(this.words, state, STATE_POSTED, STATE_RUNNING) === STATE_POSTED) {
-      // Workers that are late need not come across it.
-      const number = Atomics.load(this.words, state + SLOT_WORDS - 1);
-      Atomics.compareExchange(this.words, TAKEN, number, number + 1);
+      this.#skip(state);
       run(this, slot);
     } else {
       while (Atomics.load(this.words, state) !== STATE_DONE) Atomics.wait(this.words, state, STATE_RUNNING);
     }
     Atomics.store(this.words, state, STATE_IDLE);
+  }
+
+  /** Does the slot's job now, on this thread, if nobody has begun it; `finish` is still to be called. */
+  help(slot: number, run: JobRunner): boolean {
+    const state = SLOTS + SLOT_WORDS * slot;
+    if (Atomics.compareExchange(this.words, state, STATE_POSTED, STATE_RUNNING) !== STATE_POSTED)
+      return false;
+    this.#skip(state);
+    run(this, slot);
+    Atomics.store(this.words, state, STATE_DONE);
+    return true;
+  }
+
+  /** Workers that are late need not come across a job that was taken here. */
+  #skip(state: number): void {
+    const number = Atomics.load(this.words, state + SLOT_WORDS - 1);
+    Atomics.compareExchange(this.words, TAKEN, number, number + 1);
   }
 
   /** Worker: takes jobs and runs them, for ever. */

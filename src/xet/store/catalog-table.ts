@@ -38,6 +38,8 @@ export const TABLE_MAGIC = Buffer.from('G2DBCAT\x01', 'latin1');
 const PAGE = 4096;
 /** Pages of keys kept per table: 8 MiB, enough for a million chunks. */
 const MAX_PAGES = 2048;
+/** A list of files up to this size is read whole: that takes no longer than a search in the file. */
+const MAX_FILE_LIST = 1 << 17;
 
 export interface TableCounts {
   readonly shards: number;
@@ -120,6 +122,7 @@ export class CatalogTable {
   readonly #fanOut: Buffer;
   readonly #pages = new Map<number, Buffer>();
   #xorbs: Buffer | undefined;
+  #files: Buffer | undefined;
 
   /** Checks the frame only (constant time); `verifyTable` re-hashes everything. Owns `bytes`. */
   constructor(name: string, bytes: TableBytes) {
@@ -222,12 +225,9 @@ export class CatalogTable {
   /** Shards that describe a file, newest first. */
   findFile(hash: Uint8Array): FilePlace[] {
     const found: FilePlace[] = [];
-    for (
-      let i = this.#lowerBound(this.offsets.files, this.counts.files, FILE_ENTRY, hash);
-      i < this.counts.files;
-      i++
-    ) {
-      const entry = this.bytes.read(this.offsets.files + FILE_ENTRY * i, FILE_ENTRY);
+    const { bytes, start } = this.#fileList();
+    for (let i = lowerBound(bytes, start, this.counts.files, FILE_ENTRY, hash); i < this.counts.files; i++) {
+      const entry = bytes.read(start + FILE_ENTRY * i, FILE_ENTRY);
       if (entry.compare(hash, 0, 32, 0, 32) !== 0) break;
       const shard = entry.readUInt32LE(32);
       if (shard >= this.counts.shards) continue;
@@ -241,21 +241,19 @@ export class CatalogTable {
 
   /** File hash for a SHA-256 given as 32 plain bytes. */
   findSha256(sha256: Uint8Array): Buffer | undefined {
-    const i = this.#lowerBound(this.offsets.sha256s, this.counts.sha256s, SHA_ENTRY, sha256);
+    const i = lowerBound(this.bytes, this.offsets.sha256s, this.counts.sha256s, SHA_ENTRY, sha256);
     if (i === this.counts.sha256s) return undefined;
     const entry = this.bytes.read(this.offsets.sha256s + SHA_ENTRY * i, SHA_ENTRY);
     return entry.compare(sha256, 0, 32, 0, 32) === 0 ? entry.subarray(32) : undefined;
   }
 
-  #lowerBound(start: number, count: number, entrySize: number, hash: Uint8Array): number {
-    let low = 0;
-    let high = count;
-    while (low < high) {
-      const middle = (low + high) >>> 1;
-      if (this.bytes.read(start + entrySize * middle, 32).compare(hash, 0, 32) < 0) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+  /** Where to read file entries from, and at which offset they start. */
+  #fileList(): { readonly bytes: TableBytes; readonly start: number } {
+    const start = this.offsets.files;
+    const size = FILE_ENTRY * this.counts.files;
+    if (size > MAX_FILE_LIST) return { bytes: this.bytes, start };
+    this.#files ??= this.bytes.read(start, size);
+    return { bytes: memoryBytes(this.#files), start: 0 };
   }
 
   #compareKey(index: number, a: number, b: number): number {
@@ -277,6 +275,24 @@ export class CatalogTable {
     this.#pages.set(number, page);
     return page;
   }
+}
+
+/** Index of the first of `count` entries, sorted by their first 32 bytes, that is not below `hash`. */
+function lowerBound(
+  bytes: TableBytes,
+  start: number,
+  count: number,
+  entrySize: number,
+  hash: Uint8Array,
+): number {
+  let low = 0;
+  let high = count;
+  while (low < high) {
+    const middle = (low + high) >>> 1;
+    if (bytes.read(start + entrySize * middle, 32).compare(hash, 0, 32) < 0) low = middle + 1;
+    else high = middle;
+  }
+  return low;
 }
 
 function readKeyWord(bytes: Uint8Array, offset: number): number {

@@ -12,7 +12,7 @@ import type { ChunkPlace } from './catalog-table.ts';
 import { IncomingReader, openLocalXorb } from './incoming.ts';
 import type { IncomingState, LocalXorb } from './journal.ts';
 import { StoreLayout } from './layout.ts';
-import { readFileRecord } from './shard-file.ts';
+import { ShardFiles } from './shard-file.ts';
 import { closeSource, openXorbFile, type XorbSource } from './xorb-source.ts';
 
 /** Open xorbs kept between files. */
@@ -55,6 +55,7 @@ export class LocalStore {
   #refreshed = 0;
   readonly #incoming: IncomingReader;
   readonly #sources = new Map<string, XorbSource>();
+  readonly #shards = new ShardFiles();
   readonly #irregular = new Map<string, boolean>();
   readonly #damagedShards = new Map<string, string>();
 
@@ -167,7 +168,7 @@ export class LocalStore {
   #readRecord(name: string, recordIndex: number, hash: Uint8Array): FileRecord | undefined {
     for (const path of [this.layout.shard(name), `${this.layout.trash}/${name}.mdb`]) {
       try {
-        const record = readFileRecord(path, recordIndex);
+        const record = this.#shards.readRecord(path, recordIndex);
         if (Buffer.compare(record.fileHash, hash) === 0) return record;
         this.#damagedShards.set(path, `record ${recordIndex} is of file ${formatHash(record.fileHash)}`);
       } catch (error) {
@@ -255,8 +256,9 @@ export class LocalStore {
     return source;
   }
 
-  /** Closes xorbs that may have been replaced or moved, so that the next look opens them by name. */
+  /** Closes xorbs and shards that may have been replaced or moved, so that the next look opens them by name. */
   forgetSources(): void {
+    this.#shards.close();
     for (const [name, source] of this.#sources) {
       if (source.pins > 0) continue;
       this.#sources.delete(name);
@@ -308,6 +310,7 @@ export class LocalStore {
   close(): void {
     for (const source of this.#sources.values()) closeSource(source);
     this.#sources.clear();
+    this.#shards.close();
     this.catalog.close();
   }
 }

@@ -1,24 +1,72 @@
-/** Reading single records of a shard file without loading the shard. */
+/**
+ * Reading single file records of shards without loading the shards. The shards used last stay open: of
+ * thousands of files that were stored together, all are described in one.
+ */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
-import { decodeFile, decodeFileHeader, type FileRecord } from '../shard/file-info.ts';
+import { announcedFileRecords, decodeFile, decodeFileHeader, type FileRecord } from '../shard/file-info.ts';
 import { HEADER_SIZE, RECORD_SIZE } from '../shard/format.ts';
 
-/** The file record at `recordIndex` of a shard. Throws the errno of open, or INVALID_SHARD. */
-export function readFileRecord(path: string, recordIndex: number): FileRecord {
-  const fd = openSync(path, 'r');
-  try {
-    const { size } = fstatSync(fd);
+const MAX_OPEN = 8;
+/** Read at once: the whole record of most files. */
+const FIRST_RECORDS = 8;
+
+interface OpenShard {
+  readonly path: string;
+  readonly fd: number;
+  readonly size: number;
+}
+
+export class ShardFiles {
+  /** The one used last stands last. */
+  readonly #open = new Map<string, OpenShard>();
+
+  /** The file record at `recordIndex` of a shard. Throws the errno of open, or INVALID_SHARD. */
+  readRecord(path: string, recordIndex: number): FileRecord {
+    const shard = this.#shard(path);
     const at = HEADER_SIZE + RECORD_SIZE * recordIndex;
-    const records = recordCount(readAt(fd, path, at, RECORD_SIZE, size));
-    const bytes = readAt(fd, path, at, RECORD_SIZE * records, size);
+    const first = Math.min(RECORD_SIZE * FIRST_RECORDS, Math.max(RECORD_SIZE, shard.size - at));
+    let bytes = readAt(shard, at, first);
+    const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+    const length = RECORD_SIZE * announcedFileRecords(view, 0);
+    if (length > first) bytes = readAt(shard, at, length);
     return decodeFile(bytes, 0, decodeFileHeader(bytes, 0, recordIndex));
-  } finally {
-    closeSync(fd);
+  }
+
+  /** Closes all: the shards may have been replaced. */
+  close(): void {
+    for (const { fd } of this.#open.values()) closeSync(fd);
+    this.#open.clear();
+  }
+
+  #shard(path: string): OpenShard {
+    let shard = this.#open.get(path);
+    if (shard === undefined) {
+      const fd = openSync(path, 'r');
+      shard = { path, fd, size: fstatSync(fd).size };
+    }
+    this.#open.delete(path);
+    this.#open.set(path, shard);
+    for (const [name, { fd }] of this.#open) {
+      if (this.#open.size <= MAX_OPEN) break;
+      closeSync(fd);
+      this.#open.delete(name);
+    }
+    return shard;
   }
 }
 
-function readAt(fd: number, path: string, offset: number, length: number, size: number): Buffer {
+/** One record. Throws as `ShardFiles.readRecord`. */
+export function readFileRecord(path: string, recordIndex: number): FileRecord {
+  const shards = new ShardFiles();
+  try {
+    return shards.readRecord(path, recordIndex);
+  } finally {
+    shards.close();
+  }
+}
+
+function readAt({ path, fd, size }: OpenShard, offset: number, length: number): Buffer {
   if (offset + length > size) {
     throw new FormatError(
       'INVALID_SHARD',
@@ -33,11 +81,4 @@ function readAt(fd: number, path: string, offset: number, length: number, size: 
     done += n;
   }
   return buffer;
-}
-
-/** Records of the file whose header this is: itself, terms, verification, metadata. */
-function recordCount(header: Buffer): number {
-  const flags = header.readUInt32LE(32);
-  const terms = header.readUInt32LE(36);
-  return 1 + terms * (flags & 0x80000000 ? 2 : 1) + (flags & 0x40000000 ? 1 : 0);
 }
