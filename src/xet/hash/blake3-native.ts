@@ -24,11 +24,20 @@ let loaded: NativeModule | null | undefined;
 let hashedWithout = 0;
 
 function load(): NativeModule | null {
-  try {
-    return createRequire(import.meta.url)('@napi-rs/blake-hash') as NativeModule;
-  } catch {
-    return null;
+  const require = createRequire(import.meta.url);
+  // On Linux the module asks Node for a report of the whole process, only to find out which C library is in
+  // use: 10 to 20 ms. The usual one's binary does not load with another.
+  const binary = `@napi-rs/blake-hash-linux-${process.arch}-gnu`;
+  for (const name of process.platform === 'linux'
+    ? [binary, '@napi-rs/blake-hash']
+    : ['@napi-rs/blake-hash']) {
+    try {
+      return require(name) as NativeModule;
+    } catch {
+      // Not installed, or not for this machine.
+    }
   }
+  return null;
 }
 
 /**
