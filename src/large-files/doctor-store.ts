@@ -40,17 +40,17 @@ export async function checkStoreFaults({ host }: Patient, question: StoreQuestio
   const blocked = checkAccess(question, exists, host.uid);
   const full = checkSpace(storeDir, host.freeBytes(nearest(storeDir)));
   try {
-    const faults = [
+    return [
       ...blocked,
       ...full,
       ...(await checkLeftovers(store, question.repository)),
       ...checkContents(store, question),
     ];
-    store.close();
-    return faults;
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
     return blocked.length > 0 ? [...blocked, ...full] : [unreadable(storeDir, error)];
+  } finally {
+    store.close();
   }
 }
 

@@ -130,7 +130,7 @@ export async function planPull(options: Omit<PullOptions, 'onProgress' | 'before
     if (file.size === 0 || content.findSize(file.hash) !== undefined) available.push(file);
     else missing.push(missingFile(file, content.places()));
   }
-  content.store.close();
+  await content.seal();
   return { available, missing };
 }
 
