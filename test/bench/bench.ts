@@ -29,7 +29,7 @@ export class Bench {
     return cases.some((name) => this.options.cases.has(name));
   }
 
-  /** Runs `work` for every contender that can run, then `afterwards`, in every round: A B C, A B C. */
+  /** Runs `work` for every contender that can run, then `afterwards`, in every round: A B C, C B A, … */
   async interleaved(
     name: string,
     steps: readonly string[],
@@ -37,7 +37,8 @@ export class Bench {
     afterwards: () => Promise<void> = async () => {},
   ): Promise<void> {
     for (let round = 1; round <= this.options.rounds; round++) {
-      for (const contender of this.contenders) {
+      const order = round % 2 === 1 ? this.contenders : [...this.contenders].reverse();
+      for (const contender of order) {
         if (contender.missing !== undefined) {
           if (round === 1) for (const step of steps) this.skip(name, step, contender.name, contender.missing);
           continue;

@@ -54,6 +54,15 @@ export function listContenders(): Contender[] {
   };
   return [
     { ...ours, name: OURS, env: { GIT2DB_BLAKE3: 'native' }, missing: unbuilt ?? withoutNativeBlake3() },
+    {
+      name: NULL_FILTER,
+      attributes: ATTRIBUTES('null'),
+      config: FILTER('null', 'git2db-null-filter'),
+      env: {},
+      contents: 'objects',
+      faithful: false,
+      missing: undefined,
+    },
     { ...ours, name: OURS_WASM, env: { GIT2DB_BLAKE3: 'wasm' }, missing: unbuilt },
     {
       name: LFS,
@@ -75,15 +84,6 @@ export function listContenders(): Contender[] {
       env: {},
       contents: 'objects',
       faithful: true,
-      missing: undefined,
-    },
-    {
-      name: NULL_FILTER,
-      attributes: ATTRIBUTES('null'),
-      config: FILTER('null', 'git2db-null-filter'),
-      env: {},
-      contents: 'objects',
-      faithful: false,
       missing: undefined,
     },
   ];

@@ -5,16 +5,17 @@
  *     (cutime + cstime of `/proc/<shell>/stat`): git, its filters, everything they waited for, and
  *     nothing else. Its resolution is one clock tick, 10 ms; short commands are repeated.
  *   - Peak memory is the kernel's own high-water mark (VmHWM) of each process below the shell, read
- *     every 10 ms, so a process that lives shorter may be missed.
- *   - Wall time includes `sync -f` of the place written to, for every contender alike.
+ *     every 40 ms, so a process that lives shorter may be missed.
+ *   - Wall time includes `sync -f` of the place written to, for every contender alike. What was written
+ *     there before is flushed before the clock starts.
  */
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 
 /** Clock ticks in a second: USER_HZ, 100 on every Linux that Node runs on. */
 const TICKS = 100;
-const SAMPLE_MS = 10;
+const SAMPLE_MS = 40;
 
 export interface Cost {
   readonly wallS: number;
@@ -53,6 +54,7 @@ cat "/proc/$$/stat" >&3`;
 /** Runs `command`; throws CommandFailed with its stderr when it does not exit with 0. */
 export async function measure(command: readonly string[], options: RunOptions): Promise<Cost> {
   const repeat = options.repeat ?? 1;
+  if (options.sync !== undefined) spawnSync('sync', ['-f', options.sync]);
   const start = performance.now();
   const child = spawn('sh', ['-c', WRAPPER, 'sh', ...command], {
     cwd: options.cwd,
