@@ -1,6 +1,6 @@
 /** The program `git2db`: the process on one side, program.ts on the other. */
 import { constants } from 'node:os';
-import { EXIT_INTERRUPTED, EXIT_PIPE } from './exit-codes.ts';
+import { EXIT_INTERRUPTED, EXIT_PIPE } from '../exit-codes.ts';
 import { runProgram } from './program.ts';
 
 // A closed pipe (`| head`) ends the run without a word; nothing can be said on a lost stderr either.

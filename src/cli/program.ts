@@ -3,6 +3,7 @@
  * acceptable is decided here, so that every mistake gets one clear line and exit code 2.
  */
 import yargs, { type Argv, type Options } from 'yargs';
+import { EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from '../exit-codes.ts';
 import { packageVersion } from '../version.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import {
@@ -14,7 +15,6 @@ import {
   type OptionValues,
 } from './command.ts';
 import { COMMAND_GROUPS, COMMANDS } from './commands/index.ts';
-import { EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from './exit-codes.ts';
 import { nearest } from './nearest.ts';
 import { createOutput, type Output, type Sink } from './output.ts';
 

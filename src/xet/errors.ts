@@ -1,7 +1,7 @@
 /**
- * Errors of the storage engine. Each way of failing that a caller might treat differently has its
- * own `code`; `data` holds the facts a program may want (offset, hash, path), the message holds
- * them for a person: what was expected, what was found, where, and what to do.
+ * Errors of git2db, in one list for all rooms. Each way of failing that a caller might treat
+ * differently has its own `code`; `data` holds the facts a program may want (offset, hash, path), the
+ * message holds them for a person: what was expected, what was found, where, and what to do.
  */
 
 export type ErrorCode =
@@ -26,7 +26,36 @@ export type ErrorCode =
   | 'INDEX_LOCKED'
   | 'USAGE'
   | 'REFUSED'
-  | 'DISK_FULL';
+  | 'DISK_FULL'
+  | MountErrorCode;
+
+/** What can be wrong with a mount: mostly refusals, before anything was changed. */
+export type MountErrorCode =
+  | 'DIRECTORY_MISSING'
+  | 'DIRECTORY_FORBIDDEN'
+  | 'LAYERS_OVERLAP'
+  | 'WORK_ELSEWHERE'
+  | 'WORK_NOT_EMPTY'
+  | 'MERGED_NOT_EMPTY'
+  | 'MERGED_IN_LAYER'
+  | 'MERGED_DEAD'
+  | 'PATH_UNSUITABLE'
+  | 'UPPER_FOREIGN'
+  | 'UPPER_BUSY'
+  | 'VOLATILE_LEFTOVER'
+  | 'INVALID_STAMP'
+  | 'INVALID_RECORD'
+  | 'FUSE_MISSING'
+  | 'FUSE_FORBIDDEN'
+  | 'FUSERMOUNT_MISSING'
+  | 'ALLOW_OTHER_FORBIDDEN'
+  | 'KERNEL_TOO_OLD'
+  | 'BACKEND_UNAVAILABLE'
+  | 'NATIVE_MODULE_MISSING'
+  | 'MOUNT_FAILED'
+  | 'SERVER_FAILED'
+  | 'NOT_MOUNTED'
+  | 'MOUNT_BUSY';
 
 export interface ErrorOptions {
   readonly cause?: unknown;

@@ -4,6 +4,8 @@ import { join } from 'node:path';
 import test from 'ava';
 import { defineCommand, NO_OPERANDS } from '../../src/cli/command.ts';
 import { COMMANDS } from '../../src/cli/commands/index.ts';
+import { editDistance, nearest } from '../../src/cli/nearest.ts';
+import { createOutput, formatBytes, formatTable } from '../../src/cli/output.ts';
 import {
   EXIT_CODES,
   EXIT_FALSE,
@@ -12,9 +14,7 @@ import {
   EXIT_PIPE,
   EXIT_UNEXPECTED,
   exitCodeOf,
-} from '../../src/cli/exit-codes.ts';
-import { editDistance, nearest } from '../../src/cli/nearest.ts';
-import { createOutput, formatBytes, formatTable } from '../../src/cli/output.ts';
+} from '../../src/exit-codes.ts';
 import { Git2dbError } from '../../src/xet/errors.ts';
 import { cli, isolateGit, PROGRAM, repository, sourceFile, spawnCli, temporaryFolder } from './run.ts';
 

@@ -1,7 +1,7 @@
 import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { EXIT_CODES } from '../../src/cli/exit-codes.ts';
+import { EXIT_CODES } from '../../src/exit-codes.ts';
 import { cli, gitIn, isolateGit, PROGRAM, repository, temporaryFolder } from './run.ts';
 
 isolateGit();

@@ -2,7 +2,7 @@ import { spawnSync } from 'node:child_process';
 import { chmodSync, linkSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
-import { EXIT_CODES } from '../../src/cli/exit-codes.ts';
+import { EXIT_CODES } from '../../src/exit-codes.ts';
 import { cli } from '../cli/run.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
 import {

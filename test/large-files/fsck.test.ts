@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { EXIT_CODES } from '../../src/cli/exit-codes.ts';
+import { EXIT_CODES } from '../../src/exit-codes.ts';
 import { parseHash } from '../../src/xet/hash/xet-hash.ts';
 import { LocalStore } from '../../src/xet/store/local-store.ts';
 import { openXorbFile, recordStart } from '../../src/xet/store/xorb-source.ts';

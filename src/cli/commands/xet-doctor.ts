@@ -1,7 +1,7 @@
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { examine, type Fault } from '../../large-files/doctor.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 
 /** Paths that are listed without --verbose. */
 const SHOWN = 5;

@@ -1,7 +1,7 @@
+import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { diskUsage, STORE_PARTS, type StoreUsage } from '../../large-files/du.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
-import { EXIT_OK } from '../exit-codes.ts';
 import { formatBytes, formatTable } from '../output.ts';
 
 export const xetDu = defineCommand({

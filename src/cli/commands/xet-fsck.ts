@@ -1,8 +1,8 @@
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { type FsckReport, fsck, isAllWell, type LostFile } from '../../large-files/fsck.ts';
 import type { Damage, FileFault } from '../../xet/store/fsck-damage.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 import { formatBytes, type Progress } from '../output.ts';
 
 export const xetFsck = defineCommand({

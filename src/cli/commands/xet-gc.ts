@@ -1,7 +1,7 @@
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { type CollectProgress, type CollectResult, collect } from '../../large-files/gc.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 import { formatBytes, type Output, type Progress } from '../output.ts';
 
 const DEFAULT_GRACE = '14d';

@@ -1,7 +1,7 @@
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import type { ChunkList, FileDigest } from '../../large-files/file-digest.ts';
 import { formatHash, HASH_SIZE } from '../../xet/hash/xet-hash.ts';
 import { defineCommand } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 import { digestWithProgress, readOperand } from '../operand-files.ts';
 
 export const xetHash = defineCommand({

@@ -1,7 +1,7 @@
+import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { listLargeFiles, type WorkTreeState } from '../../large-files/list.ts';
 import { defineCommand } from '../command.ts';
-import { EXIT_OK } from '../exit-codes.ts';
 import { formatBytes, formatTable } from '../output.ts';
 
 const SHORT_HASH = 12;

@@ -1,9 +1,9 @@
+import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { migrateInfo, migratePointers, type PatternInfo } from '../../large-files/migrate.ts';
 import { shellWord } from '../../large-files/shell-word.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
-import { EXIT_OK } from '../exit-codes.ts';
 import { formatBytes, formatTable, type Progress } from '../output.ts';
 
 const ABOVE = '1m';

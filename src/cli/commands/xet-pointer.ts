@@ -1,8 +1,8 @@
 import { readSync } from 'node:fs';
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../../xet/pointer/sniff.ts';
 import { formatPointer } from '../../xet/pointer/xet-pointer.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 import { digestWithProgress, readOperand } from '../operand-files.ts';
 
 export const xetPointer = defineCommand({

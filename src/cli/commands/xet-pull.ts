@@ -1,9 +1,9 @@
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PointerFile } from '../../large-files/pointer-files.ts';
 import { type PullResult, planPull, pull } from '../../large-files/pull.ts';
 import type { FailedFile } from '../../large-files/pull-failure.ts';
 import { type Command, type CommandContext, defineCommand } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 import { formatBytes, formatTable } from '../output.ts';
 
 const DESCRIPTION = `Puts content in the place of the pointers in the work tree: those of

@@ -1,8 +1,8 @@
+import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { REMEDY_FOR_MISSING } from '../../large-files/pull-failure.ts';
 import { type LargeFileStatus, status, type WorkTreeStatus } from '../../large-files/status.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
-import { EXIT_OK } from '../exit-codes.ts';
 import { formatBytes, formatTable } from '../output.ts';
 
 interface Group {

@@ -1,8 +1,8 @@
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { listTracked, type TrackResult, track } from '../../large-files/track.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 import { formatTable } from '../output.ts';
 
 export const xetTrack = defineCommand({

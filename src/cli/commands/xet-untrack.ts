@@ -1,6 +1,6 @@
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { untrack } from '../../large-files/track.ts';
 import { defineCommand } from '../command.ts';
-import { EXIT_FALSE, EXIT_OK } from '../exit-codes.ts';
 
 export const xetUntrack = defineCommand({
   path: ['xet', 'untrack'],

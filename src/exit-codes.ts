@@ -3,7 +3,7 @@
  * 1 is an answer ("no", or "not all of it"); from 3 on there is one number per class of error.
  * A number that was once given is never given to another class.
  */
-import { type ErrorCode, Git2dbError } from '../xet/errors.ts';
+import { type ErrorCode, Git2dbError } from './xet/errors.ts';
 
 export const EXIT_OK = 0;
 /** The thing asked is false, or some items failed; all of them were named on stderr. */
@@ -39,6 +39,31 @@ export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   LIMIT_EXCEEDED: 22,
   PROTOCOL: 23,
   DISK_FULL: 24,
+  DIRECTORY_MISSING: 25,
+  DIRECTORY_FORBIDDEN: 26,
+  LAYERS_OVERLAP: 27,
+  WORK_ELSEWHERE: 28,
+  WORK_NOT_EMPTY: 29,
+  MERGED_NOT_EMPTY: 30,
+  MERGED_IN_LAYER: 31,
+  MERGED_DEAD: 32,
+  PATH_UNSUITABLE: 33,
+  UPPER_FOREIGN: 34,
+  UPPER_BUSY: 35,
+  VOLATILE_LEFTOVER: 36,
+  INVALID_STAMP: 37,
+  INVALID_RECORD: 38,
+  FUSE_MISSING: 39,
+  FUSE_FORBIDDEN: 40,
+  FUSERMOUNT_MISSING: 41,
+  ALLOW_OTHER_FORBIDDEN: 42,
+  KERNEL_TOO_OLD: 43,
+  BACKEND_UNAVAILABLE: 44,
+  NATIVE_MODULE_MISSING: 45,
+  MOUNT_FAILED: 46,
+  SERVER_FAILED: 47,
+  NOT_MOUNTED: 48,
+  MOUNT_BUSY: 49,
 };
 
 export function exitCodeOf(error: unknown): number {
