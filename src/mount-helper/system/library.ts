@@ -1,0 +1,98 @@
+/**
+ * The only door to `koffi`, and through it to the C library. A function is bound when it is first
+ * called: starting up costs nothing for what is never used, and a machine without `koffi` gets one error
+ * with the remedy at the first call, not a stack trace while modules load.
+ */
+import { createRequire } from 'node:module';
+import type koffi from 'koffi';
+import { Git2dbError, messageOf } from '../../xet/errors.ts';
+
+type Koffi = typeof koffi;
+
+/** Where bytes lie: a view, an address as a number (see `addressOf`), or nowhere. */
+export type Memory = Uint8Array | number | null;
+
+type Call = (...parameters: (number | Memory)[]) => number;
+/** The same call on a thread of libuv's pool. The caller keeps the memory alive until it ends. */
+type AsyncCall = (...parameters: unknown[]) => void;
+
+/** Bytes that end in NUL, as the system wants paths and names. */
+export type CString = Uint8Array;
+
+let loaded: Koffi | undefined;
+let library: ReturnType<Koffi['load']> | undefined;
+
+/**
+ * Loads the binding, or throws the error that says how to get it. Calling it early gives that error a
+ * good place to appear; every call does it when needed.
+ */
+export function loadSystemLibrary(): Koffi {
+  if (loaded !== undefined) return loaded;
+  try {
+    const module = loadKoffi();
+    library = module.load(null);
+    loaded = module;
+    return module;
+  } catch (error) {
+    throw new Git2dbError(
+      'NATIVE_MODULE_MISSING',
+      `mounting needs the package koffi with its binary for ${process.platform}-${process.arch}, and it does not load ` +
+        `(${messageOf(error).split('\n')[0]}); install it with: npm install koffi`,
+      { cause: error },
+    );
+  }
+}
+
+/**
+ * The package with the binary by itself: the main one does little more than find it, and takes longer for
+ * that than a mount of the kernel's takes altogether. An installer that hides the one leaves the other.
+ */
+function loadKoffi(): Koffi {
+  const require = createRequire(import.meta.url);
+  try {
+    return require(`@koromix/koffi-${process.platform}-${process.arch}`) as Koffi;
+  } catch {
+    return require('koffi') as Koffi;
+  }
+}
+
+/** `prototypes`: C declarations by the name we call them. */
+export function bindAll<Name extends string>(prototypes: Readonly<Record<Name, string>>): Record<Name, Call> {
+  const calls = {} as Record<Name, Call>;
+  for (const name of Object.keys(prototypes) as Name[]) {
+    calls[name] = (...parameters) => {
+      loadSystemLibrary();
+      calls[name] = library!.func(prototypes[name]) as Call;
+      return calls[name](...parameters);
+    };
+  }
+  return calls;
+}
+
+/** The function bound by `bindAll`, run on another thread; resolves to a number >= 0 or `-errno`. */
+export function callAsync(prototype: string, ...parameters: unknown[]): Promise<number> {
+  loadSystemLibrary();
+  let call = asyncCalls.get(prototype);
+  if (call === undefined) {
+    call = library!.func(prototype).async as AsyncCall;
+    asyncCalls.set(prototype, call);
+  }
+  return new Promise((resolve, reject) => {
+    call(...parameters, (error: unknown, returned: number) => {
+      if (error) reject(error as Error);
+      else resolve(result(returned));
+    });
+  });
+}
+
+const asyncCalls = new Map<string, AsyncCall>();
+
+/** What the C library returned, with its -1 replaced by `-errno`. */
+export function result(returned: number): number {
+  return returned < 0 ? -loaded!.errno() : returned;
+}
+
+/** Where the bytes of a view begin. Valid while something holds on to the view's buffer. */
+export function addressOf(bytes: Uint8Array): number {
+  return Number(loadSystemLibrary().address(bytes));
+}
