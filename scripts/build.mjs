@@ -85,7 +85,7 @@ async function bundle() {
     target: 'node20',
     minifySyntax: true,
     minifyWhitespace: true,
-    external: ['@napi-rs/blake-hash'],
+    external: ['@napi-rs/blake-hash', 'koffi'],
     legalComments: 'none',
     logLevel: 'warning',
     outdir: bin,
@@ -122,8 +122,24 @@ async function bundle() {
       banner: { js: url },
     }),
     build({ ...common, entryPoints: { git2db: 'src/cli/main.ts' }, banner: { js: `${program}\n${url}` } }),
+    build({
+      ...common,
+      entryPoints: { 'git2db-mount': 'src/mount-helper/main.ts' },
+      banner: { js: `${program}\n${url}` },
+    }),
+    build({
+      ...common,
+      entryPoints: {
+        'fuse-server': 'src/mount-helper/fuse/server-process.ts',
+        'fuse-loop': 'src/mount-helper/fuse/loop-worker.ts',
+        'userns-holder': 'src/mount-helper/userns-holder.ts',
+      },
+      banner: { js: url },
+    }),
   ]);
-  for (const name of ['git2db', 'git2db-filter']) chmodSync(join(bin, `${name}.js`), 0o755);
+  for (const name of ['git2db', 'git2db-filter', 'git2db-mount']) {
+    chmodSync(join(bin, `${name}.js`), 0o755);
+  }
 }
 
 buildKernels();

@@ -1,0 +1,174 @@
+/**
+ * The server process: one mount, from its making to its end. The main thread mounts, does slow work for
+ * the thread that answers the kernel, and listens to signals; it never touches its own mount, which would
+ * wait for the process itself.
+ *
+ *     SIGTERM SIGINT SIGHUP   unmounts; while somebody uses the mount it is taken out of the tree and
+ *                             served until they end. A second signal cuts them off
+ */
+import { closeSync, rmSync } from 'node:fs';
+import { MessageChannel, Worker } from 'node:worker_threads';
+import { errnoMessage } from '../system/errno.ts';
+import { EFD_CLOEXEC, eventfd, prctl } from '../system/kernel.ts';
+import {
+  describeError,
+  encodeRequest,
+  HANDOVER_FD,
+  receiveRequest,
+  type ServerError,
+  type ServerRequest,
+  sendReport,
+} from './handover.ts';
+import { serveJobs } from './jobs.ts';
+import { logLine } from './log.ts';
+import {
+  abortConnection,
+  type MountedDevice,
+  mountDevice,
+  mountedDeviceNumber,
+  raiseReadAhead,
+  unmountDevice,
+} from './mount-device.ts';
+import type { FromWorker, ToWorker, WorkerStart } from './worker.ts';
+
+/** Larger READs leave the processor's cache before the reader has seen them. */
+const READ_AHEAD_KIB = 512;
+const PR_SET_PDEATHSIG = 1;
+const SIGTERM = 15;
+
+/** Names come and go with the requests: few of them are still there when the young generation is full. */
+const WORKER_YOUNG_MIB = 8;
+const WORKER_OLD_MIB = 4096;
+
+/** Runs the server with the thread that `worker` names; the process ends with the mount. */
+export function runServer(worker: URL): void {
+  try {
+    const server = new Server(worker);
+    const request = receiveRequest();
+    if (request === undefined) process.exit(1);
+    server.start(request);
+  } catch (error) {
+    sendReport({ error: describeError(error) });
+    process.exit(1);
+  }
+}
+
+class Server {
+  readonly #worker: Worker;
+  #request: ServerRequest | undefined;
+  #mounted: MountedDevice | undefined;
+  #device: string | undefined;
+  #isReady = false;
+  #hasFailed = false;
+  #signals = 0;
+
+  constructor(worker: URL) {
+    const { port1, port2 } = new MessageChannel();
+    const eventFd = eventfd(0, EFD_CLOEXEC);
+    this.#worker = new Worker(worker, {
+      workerData: { jobs: port2, eventFd } satisfies WorkerStart,
+      transferList: [port2],
+      resourceLimits: { maxYoungGenerationSizeMb: WORKER_YOUNG_MIB, maxOldGenerationSizeMb: WORKER_OLD_MIB },
+      stdin: false,
+    });
+    serveJobs(port1, eventFd);
+    this.#worker.on('message', (message: FromWorker) => this.#hear(message));
+    this.#worker.on('error', (error) => void this.#fail(error));
+    this.#worker.on('exit', () => void this.#fail(new Error('the serving thread has ended')));
+  }
+
+  start(request: ServerRequest): void {
+    this.#request = request;
+    process.title = `git2db-mount ${request.options.merged.toString()}`;
+    process.umask(0);
+    if (request.foreground) prctl(PR_SET_PDEATHSIG, SIGTERM);
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
+      process.on(signal, () => void this.#onSignal());
+    this.#tell({ open: encodeRequest(request) });
+  }
+
+  #tell(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  #hear(message: FromWorker): void {
+    if ('opened' in message) this.#mount();
+    else if ('failed' in message) this.#refuse(message.failed);
+    else if ('ready' in message) this.#becomeReady();
+    else this.#end(0);
+  }
+
+  #mount(): void {
+    const { options } = this.#request!;
+    try {
+      this.#mounted = mountDevice(options);
+    } catch (error) {
+      this.#refuse(describeError(error));
+      return;
+    }
+    this.#device = mountedDeviceNumber(options.merged);
+    this.#tell({ serve: this.#mounted.fd });
+  }
+
+  #becomeReady(): void {
+    const device = this.#device;
+    if (device === undefined) {
+      void this.#fail(new Error('the mount was gone before it was ready'));
+      return;
+    }
+    raiseReadAhead(device, READ_AHEAD_KIB);
+    this.#isReady = true;
+    // Whoever asked for the mount is gone: nobody knows of it.
+    if (!sendReport({ ready: true, device })) void this.#onSignal();
+    closeSync(HANDOVER_FD);
+  }
+
+  /** Nothing was mounted. */
+  #refuse(error: ServerError): void {
+    sendReport({ error });
+    process.exit(1);
+  }
+
+  /** The worker is gone, or never served: the mount is cleared rather than left dead. */
+  async #fail(error: unknown): Promise<void> {
+    if (this.#hasFailed) return;
+    this.#hasFailed = true;
+    logLine('the server ends', error);
+    if (!this.#isReady) sendReport({ error: describeError(error) });
+    await this.#unmount(true);
+    this.#end(1);
+  }
+
+  async #onSignal(): Promise<void> {
+    this.#signals++;
+    if (this.#mounted === undefined) process.exit(1);
+    if (this.#signals > 1) return this.#cutOff();
+    const code = await this.#unmount(false);
+    if (code >= 0) return;
+    logLine(`cannot unmount: ${errnoMessage(code)}; it is taken out of the tree and ends with its last user`);
+    await this.#unmount(true);
+  }
+
+  async #cutOff(): Promise<void> {
+    await this.#unmount(true);
+    if (this.#device !== undefined && abortConnection(this.#device)) return;
+    // The serving thread waits in the kernel, where only the end of the process reaches it.
+    this.#removeRecord();
+    process.kill(process.pid, 'SIGKILL');
+  }
+
+  async #unmount(lazily: boolean): Promise<number> {
+    if (this.#mounted === undefined) return 0;
+    return unmountDevice(this.#request!.options.merged, this.#device, this.#mounted.mountedBy, { lazily });
+  }
+
+  #end(code: number): never {
+    this.#removeRecord();
+    process.exit(code);
+  }
+
+  #removeRecord(): void {
+    const recordFile = this.#request?.recordFile;
+    if (recordFile !== undefined) rmSync(recordFile, { force: true });
+  }
+}

@@ -1,0 +1,248 @@
+/**
+ * One upper, one mount: an exclusive flock(2) on the stamp and on the upper directory itself (another
+ * mount may name another work directory), held by descriptors that the mounting command hands on to the
+ * server or holder. The system drops the locks with the last of these descriptors, however it ends.
+ *
+ * The kernel's own overlay has no process to hold them: there they only keep two commands apart.
+ */
+import {
+  closeSync,
+  fchownSync,
+  fstatSync,
+  fsyncSync,
+  linkSync,
+  openSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeSync,
+} from 'node:fs';
+import { errnoOf, Git2dbError } from '../../xet/errors.ts';
+import { joinPath, parentPath, showPath } from '../path.ts';
+import { randomName } from '../random-name.ts';
+import { EAGAIN, errnoMessage } from '../system/errno.ts';
+import { flock, LOCK_EX, LOCK_NB } from '../system/libc.ts';
+import {
+  decodeStamp,
+  encodeStamp,
+  openStamp,
+  STAMP_NAME,
+  STAMP_SIZE_MAX,
+  type Stamp,
+  stampPlaces,
+} from './stamp.ts';
+
+/** Two commands that mount the same upper at once may see each other's stamp come and go. */
+const ATTEMPTS = 16;
+
+export class UpperHold {
+  readonly #path: Buffer;
+  readonly #upperFd: number;
+  readonly #isNew: boolean;
+  #stampFd: number;
+  #stamp: Stamp;
+
+  constructor(path: Buffer, stampFd: number, upperFd: number, stamp: Stamp, isNew: boolean) {
+    this.#path = path;
+    this.#stampFd = stampFd;
+    this.#upperFd = upperFd;
+    this.#stamp = stamp;
+    this.#isNew = isNew;
+  }
+
+  get stamp(): Stamp {
+    return this.#stamp;
+  }
+
+  /** Of the stamp and of the upper, in this order: what keeps the locks, for a child to inherit. */
+  get descriptors(): readonly [stamp: number, upper: number] {
+    return [this.#stampFd, this.#upperFd];
+  }
+
+  /** Replaces the stamp; durable when it returns. */
+  update(change: Partial<Stamp>): void {
+    const next = { ...this.#stamp, ...change };
+    const encoded = encodeStamp(next);
+    if (encoded.equals(encodeStamp(this.#stamp))) return;
+    const temporary = temporaryBeside(this.#path);
+    const { uid, gid } = fstatSync(this.#stampFd);
+    const fd = writeLocked(temporary, encoded, { uid, gid });
+    try {
+      renameSync(temporary, this.#path);
+    } catch (error) {
+      closeSync(fd);
+      rmSync(temporary, { force: true });
+      throw error;
+    }
+    syncDirectory(this.#path);
+    closeSync(this.#stampFd);
+    this.#stampFd = fd;
+    this.#stamp = next;
+  }
+
+  /** Gives up our descriptors; a child that inherited them still holds the locks. */
+  release(): void {
+    closeSync(this.#stampFd);
+    closeSync(this.#upperFd);
+  }
+
+  /** For a mount that did not come about: a stamp that was made for it goes too. */
+  abandon(): void {
+    if (this.#isNew) rmSync(this.#path, { force: true });
+    this.release();
+  }
+}
+
+/**
+ * Locks the upper, or throws UPPER_BUSY. `makeStamp` is asked when there is no stamp yet.
+ * `owner`: who a new stamp shall belong to; undefined leaves it to the one who mounts.
+ */
+export function holdUpper(
+  upper: Buffer,
+  work: Buffer,
+  makeStamp: () => Stamp,
+  owner?: { readonly uid: number; readonly gid: number },
+): UpperHold {
+  const upperFd = openSync(upper, 'r');
+  try {
+    lock(upperFd, upper);
+    for (let attempt = 0; attempt < ATTEMPTS; attempt++) {
+      const hold = openExisting(work, upperFd) ?? create(work, upperFd, makeStamp(), owner);
+      if (hold !== undefined) return hold;
+    }
+    throw busy(upper);
+  } catch (error) {
+    closeSync(upperFd);
+    throw error;
+  }
+}
+
+/** The hold that the mounting command took, in the process that inherited `descriptors`. */
+export function adoptHold(work: Buffer, descriptors: readonly [stamp: number, upper: number]): UpperHold {
+  const opened = openStamp(work);
+  if (opened === undefined) throw new Git2dbError('INVALID_STAMP', `the stamp of ${showPath(work)} is gone`);
+  const stamp = readStamp(opened.fd, opened.path);
+  closeSync(opened.fd);
+  return new UpperHold(opened.path, ...descriptors, stamp, false);
+}
+
+/** The stamp of an upper by its work directory, without a lock; undefined when there is none. */
+export function findStamp(work: Buffer): Stamp | undefined {
+  const opened = openStamp(work);
+  if (opened === undefined) return undefined;
+  try {
+    return readStamp(opened.fd, opened.path);
+  } finally {
+    closeSync(opened.fd);
+  }
+}
+
+/** Undefined: there is none, or it was replaced before we had the lock. */
+function openExisting(work: Buffer, upperFd: number): UpperHold | undefined {
+  const opened = openStamp(work);
+  if (opened === undefined) return undefined;
+  const { fd, path } = opened;
+  try {
+    lock(fd, path);
+    if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino) {
+      return new UpperHold(path, fd, upperFd, readStamp(fd, path), false);
+    }
+  } catch (error) {
+    closeSync(fd);
+    throw error;
+  }
+  closeSync(fd);
+  return undefined;
+}
+
+/** Undefined: somebody else was faster. */
+function create(
+  work: Buffer,
+  upperFd: number,
+  stamp: Stamp,
+  owner: { readonly uid: number; readonly gid: number } | undefined,
+): UpperHold | undefined {
+  const places = stampPlaces(work);
+  for (const [i, path] of places.entries()) {
+    const temporary = temporaryBeside(path);
+    let fd: number;
+    try {
+      fd = writeLocked(temporary, encodeStamp(stamp), owner);
+    } catch (error) {
+      const isRefused = ['EACCES', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '');
+      if (isRefused && i + 1 < places.length) continue;
+      throw error;
+    }
+    try {
+      linkSync(temporary, path);
+      syncDirectory(path);
+      return new UpperHold(path, fd, upperFd, stamp, true);
+    } catch (error) {
+      closeSync(fd);
+      if (errnoOf(error) !== 'EEXIST') throw error;
+      return undefined;
+    } finally {
+      rmSync(temporary, { force: true });
+    }
+  }
+  return undefined;
+}
+
+/** A new file with `bytes`, on the disk and locked. */
+function writeLocked(
+  path: Buffer,
+  bytes: Buffer,
+  owner: { readonly uid: number; readonly gid: number } | undefined,
+): number {
+  const fd = openSync(path, 'wx', 0o600);
+  try {
+    writeSync(fd, bytes);
+    const { uid, gid } = fstatSync(fd);
+    if (owner !== undefined && (owner.uid !== uid || owner.gid !== gid)) fchownSync(fd, owner.uid, owner.gid);
+    fsyncSync(fd);
+    lock(fd, path);
+    return fd;
+  } catch (error) {
+    closeSync(fd);
+    rmSync(path, { force: true });
+    throw error;
+  }
+}
+
+/** Whose directory it is may have put anything in the place of the stamp. */
+function readStamp(fd: number, path: Buffer): Stamp {
+  const stat = fstatSync(fd);
+  const isSound = stat.isFile() && stat.size <= STAMP_SIZE_MAX;
+  return decodeStamp(isSound ? readFileSync(fd) : Buffer.alloc(STAMP_SIZE_MAX + 1), showPath(path));
+}
+
+function lock(fd: number, path: Buffer): void {
+  const code = flock(fd, LOCK_EX | LOCK_NB);
+  if (code === -EAGAIN) throw busy(path);
+  // A file system without locks for directories (some network ones): the stamp has to do.
+  if (code < 0 && !fstatSync(fd).isDirectory()) {
+    throw new Git2dbError('MOUNT_FAILED', `cannot lock ${showPath(path)}: ${errnoMessage(code)}`);
+  }
+}
+
+function busy(path: Buffer): Git2dbError {
+  return new Git2dbError(
+    'UPPER_BUSY',
+    `${showPath(path)} is in use by another mount: an upper serves one mount at a time; ` +
+      "'git2db-mount list' shows them, 'git2db-mount umount' ends one",
+  );
+}
+
+function temporaryBeside(path: Buffer): Buffer {
+  return joinPath(parentPath(path), `.${STAMP_NAME}.${randomName(6)}`);
+}
+
+function syncDirectory(path: Buffer): void {
+  const fd = openSync(parentPath(path), 'r');
+  try {
+    fsyncSync(fd);
+  } finally {
+    closeSync(fd);
+  }
+}
