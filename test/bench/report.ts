@@ -198,7 +198,7 @@ function formatFact({ value, unit }: Fact): string {
 }
 
 /** A table that reads well as text and as Markdown. */
-function markdownTable(titles: readonly string[], rows: readonly (readonly string[])[]): string {
+export function markdownTable(titles: readonly string[], rows: readonly (readonly string[])[]): string {
   const cells = [titles, titles.map(() => '---'), ...rows];
   const padded = formatTable(
     titles.map(() => ({ title: '' })),
