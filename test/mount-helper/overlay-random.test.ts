@@ -23,7 +23,8 @@ import { newEntry, type Rig, type RigOptions, remount, rig, type Tree } from './
 import { isRoot } from './helpers/scratch.ts';
 
 const NAMES = ['a', 'b', 'c', 'n', 'm'];
-const SEED = process.env.GIT2DB_TEST_SEED;
+/** A test that runs unattended does the same each time; who looks for trouble asks for `random`. */
+const SEED = process.env.GIT2DB_TEST_SEED ?? '1';
 
 /** Numbers choose among what is there when the step is taken. */
 const choice = fc.record({
@@ -110,7 +111,7 @@ function onModel(root: string, { what, path: at, to }: Step): unknown {
     case 'mkdir':
       return mkdirSync(full);
     case 'symlink':
-      return symlinkSync(to, full);
+      return symlinkSync(targetOf(to), full);
     case 'chmod':
       return lstatSync(full).isSymbolicLink() ? undefined : chmodSync(full, 0o600 + to.length);
     case 'rename':
@@ -118,6 +119,11 @@ function onModel(root: string, { what, path: at, to }: Step): unknown {
     case 'link':
       return linkSync(full, join(root, to));
   }
+}
+
+/** Leads nowhere: nothing is to be found by way of it. */
+function targetOf(path: string): string {
+  return `/nowhere/${path}`;
 }
 
 /** What the kernel checks before it asks us. */
@@ -152,7 +158,7 @@ function onOverlay(r: Rig, { what, path: at, to }: Step): unknown {
     case 'symlink': {
       if (there !== 0) return must('EEXIST');
       const [parent, name] = r.place(at);
-      return must(r.say(() => r.fs.symlink(parent, name, Buffer.from(to), r.caller, newEntry())));
+      return must(r.say(() => r.fs.symlink(parent, name, Buffer.from(targetOf(to)), r.caller, newEntry())));
     }
     case 'chmod':
       if (there === 0) return must('ENOENT');
@@ -286,7 +292,7 @@ for (const [title, options] of Object.entries(variants)) {
           for (const cleanup of cleanups) cleanup();
         }
       }),
-      { numRuns: 15, includeErrorInReport: true, ...(SEED === undefined ? {} : { seed: Number(SEED) }) },
+      { numRuns: 15, includeErrorInReport: true, ...(SEED === 'random' ? {} : { seed: Number(SEED) }) },
     );
     t.pass();
   });
