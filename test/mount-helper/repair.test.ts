@@ -8,6 +8,7 @@ import type { Subject } from './helpers/subjects.ts';
 import { mountTest } from './helpers/suite.ts';
 
 const LAYERS = { lowers: [{ file: 'below\n' }] };
+const MERGED_NOT_EMPTY = 30;
 const UPPER_BUSY = 35;
 const isFuse = ({ backend }: Subject) => backend === 'fuse';
 const ours = ({ backend }: Subject) => backend === 'kernel' || backend === 'userns' || backend === 'fuse';
@@ -205,7 +206,8 @@ mountTest(
         const listed = await listedMount(sandbox);
         if (listed?.state === 'mounted') await sandbox.program('umount', sandbox.merged);
         const run = await sandbox.tryMount();
-        t.true(run.status === 0 || run.status === UPPER_BUSY, run.stderr);
+        // The orphaned server may still be on its way, and get there between our look and our mount.
+        t.true([0, UPPER_BUSY, MERGED_NOT_EMPTY].includes(run.status), run.stderr);
         return run.status === 0;
       });
       await sandbox.unmount();
