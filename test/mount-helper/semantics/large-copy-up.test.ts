@@ -47,6 +47,9 @@ async function withLargeFile(create: Create): Promise<Large> {
 mountTest('a large file is copied up while others go on', async (t, create) => {
   const { sandbox, path, digest, other } = await withLargeFile(create);
   const { calls } = sandbox;
+  // Both are under way before the copy begins.
+  await other.calls.pid();
+  await calls.pid();
   let isCopied = false;
   const copied = calls.open(path, 'RDWR').finally(() => {
     isCopied = true;
