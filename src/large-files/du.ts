@@ -8,7 +8,7 @@ import { loadFilterConfig } from '../filter-process/config.ts';
 import { errnoOf, FormatError } from '../xet/errors.ts';
 import { formatHash, isHashString } from '../xet/hash/xet-hash.ts';
 import { Shard } from '../xet/shard/shard.ts';
-import { readHead } from '../xet/store/catalog.ts';
+import { readHead } from '../xet/store/catalog-head.ts';
 import { readJournals } from '../xet/store/fsck-incoming.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { referencedPointers, repositoriesOf } from './referenced-pointers.ts';

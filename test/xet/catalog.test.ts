@@ -7,8 +7,9 @@ import { FormatError } from '../../src/xet/errors.ts';
 import { formatHash, parseHash } from '../../src/xet/hash/xet-hash.ts';
 import { ShardBuilder } from '../../src/xet/shard/builder.ts';
 import { Shard, shardName } from '../../src/xet/shard/shard.ts';
-import { Catalog, readHead } from '../../src/xet/store/catalog.ts';
+import { Catalog } from '../../src/xet/store/catalog.ts';
 import { mergeTables, tableName, tableOfShard } from '../../src/xet/store/catalog-build.ts';
+import { readHead } from '../../src/xet/store/catalog-head.ts';
 import {
   CatalogTable,
   FILE_ENTRY,

@@ -3,28 +3,16 @@
  * It is a set of immutable tables named by `catalog/HEAD`, each saying which shards it covers. It
  * holds nothing that the shards do not say: it may be deleted at any time, and a shard no table
  * covers is found by listing `shards/`.
- *
- * HEAD is text:   git2db catalog 1 <LF> { table <sha256> <chunks> <files> <LF> }   older tables first.
  */
 import { createHash } from 'node:crypto';
-import {
-  closeSync,
-  fdatasyncSync,
-  mkdirSync,
-  openSync,
-  readdirSync,
-  readFileSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, FormatError } from '../errors.ts';
 import { formatHash, isHashString, parseHash } from '../hash/xet-hash.ts';
 import { Shard } from '../shard/shard.ts';
 import { mergeTables, tableName, tableOfShard } from './catalog-build.ts';
+import { lockCatalog, replaceDurably, sweepCatalog } from './catalog-files.ts';
+import { formatHead, HEAD, type HeadEntry, readHead } from './catalog-head.ts';
 import {
   CatalogTable,
   type ChunkPlace,
@@ -36,24 +24,10 @@ import {
 import type { StoreLayout } from './layout.ts';
 
 const VERIFY_BLOCK = 1 << 20;
-const HEAD_LINE = 'git2db catalog 1';
-const LOCK = 'HEAD.lock';
-/** Tables and HEADs on their way to their name. */
-const TEMPORARY = 'new-';
 /** A directory changed this recently may change again without its mtime moving. */
 const MTIME_TICK_MS = 50;
-/** A lock this old belongs to a dead process: it is held for a merge, which takes far less. */
-const STALE_LOCK_MS = 30_000;
-/** How long a publisher waits for another one; after that the other, or the next writer, does the work. */
-const LOCK_WAIT_MS = 500;
 /** Tables are merged while the older is less than this many times the younger ones together. */
 const TIER_FACTOR = 2;
-
-interface HeadEntry {
-  readonly name: string;
-  readonly chunks: number;
-  readonly files: number;
-}
 
 export class Catalog {
   readonly #layout: StoreLayout;
@@ -159,7 +133,7 @@ export class Catalog {
    */
   publish(options: { readonly rebuild?: boolean } = {}): void {
     mkdirSync(this.#layout.catalog, { recursive: true });
-    const release = acquireLock(join(this.#layout.catalog, LOCK));
+    const release = lockCatalog(this.#layout);
     if (release === undefined) return;
     try {
       this.reload();
@@ -173,11 +147,8 @@ export class Catalog {
         replaceDurably(this.#layout, name, bytes);
         entries.push(entryOf(new CatalogTable(name, memoryBytes(bytes))));
       }
-      const text = [HEAD_LINE, ...entries.map((e) => `table ${e.name} ${e.chunks} ${e.files}`), ''].join(
-        '\n',
-      );
-      replaceDurably(this.#layout, 'HEAD', Buffer.from(text, 'latin1'));
-      this.#sweep(new Set(entries.map((entry) => entry.name)));
+      replaceDurably(this.#layout, HEAD, Buffer.from(formatHead(entries), 'latin1'));
+      sweepCatalog(this.#layout, new Set(entries.map((entry) => entry.name)));
     } finally {
       release();
     }
@@ -214,16 +185,6 @@ export class Catalog {
       const damaged = older.filter((table) => !verifyTable(table));
       if (damaged.length === 0) return { kept: kept.slice(0, first), merged: [...older, ...merged] };
       kept = kept.filter((table) => !damaged.includes(table));
-    }
-  }
-
-  /** Tables nobody names: left by a publisher that died. A reader with an old HEAD reads HEAD again. */
-  #sweep(live: ReadonlySet<string>): void {
-    for (const name of readdirSync(this.#layout.catalog)) {
-      if (name === 'HEAD' || name === LOCK || live.has(name)) continue;
-      const path = join(this.#layout.catalog, name);
-      if (!isHashString(name) && !isStale(path)) continue;
-      rmSync(path, { force: true });
     }
   }
 
@@ -380,73 +341,4 @@ function verifyTable(table: CatalogTable): boolean {
 function coveredNames(table: CatalogTable): string[] {
   const names = table.shardNames();
   return Array.from({ length: table.counts.shards }, (_, i) => formatHash(names, SHARD_ENTRY * i));
-}
-
-/** Entries of HEAD; a missing or damaged HEAD is an empty catalog. */
-export function readHead(layout: StoreLayout): HeadEntry[] {
-  let text: string;
-  try {
-    text = readFileSync(join(layout.catalog, 'HEAD'), 'latin1');
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ENOTDIR') return [];
-    throw error;
-  }
-  const lines = text.split('\n');
-  if (lines[0] !== HEAD_LINE) return [];
-  const entries: HeadEntry[] = [];
-  for (const line of lines.slice(1)) {
-    const match = /^table ([0-9a-f]{64}) ([0-9]+) ([0-9]+)$/.exec(line);
-    if (match !== null)
-      entries.push({ name: match[1] as string, chunks: Number(match[2]), files: Number(match[3]) });
-  }
-  return entries;
-}
-
-/** Gives the file `name` of the catalog these bytes, in one step for its readers. */
-function replaceDurably(layout: StoreLayout, name: string, bytes: Uint8Array): void {
-  const temporary = join(layout.catalog, `${TEMPORARY}${process.pid}-${Date.now()}`);
-  try {
-    const fd = openSync(temporary, 'w', 0o666);
-    try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done);
-      fdatasyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
-    renameSync(temporary, join(layout.catalog, name));
-  } catch (error) {
-    rmSync(temporary, { force: true });
-    throw error;
-  }
-}
-
-/**
- * A lock that only saves work: two publishers at once would both be right, one's table being
- * found again by the next. So it may be broken by age, and a busy lock means "somebody else does it".
- */
-function acquireLock(path: string): (() => void) | undefined {
-  for (const deadline = Date.now() + LOCK_WAIT_MS; ; ) {
-    try {
-      writeFileSync(path, `${process.pid}\n`, { flag: 'wx' });
-      return () => rmSync(path, { force: true });
-    } catch (error) {
-      if (errnoOf(error) !== 'EEXIST') throw error;
-      if (isStale(path)) rmSync(path, { force: true });
-      else if (Date.now() < deadline) sleep(5);
-      else return undefined;
-    }
-  }
-}
-
-function sleep(ms: number): void {
-  Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, ms);
-}
-
-function isStale(path: string): boolean {
-  try {
-    return Date.now() - statSync(path).mtimeMs > STALE_LOCK_MS;
-  } catch {
-    return true;
-  }
 }

@@ -4,7 +4,7 @@ import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, messageOf } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
-import { readHead } from './catalog.ts';
+import { readHead } from './catalog-head.ts';
 import { CatalogTable, fileBytes, SHARD_ENTRY, TABLE_CHECKSUM } from './catalog-table.ts';
 import type { Damage } from './fsck-damage.ts';
 import type { StoreLayout } from './layout.ts';
