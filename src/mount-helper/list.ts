@@ -5,10 +5,10 @@
 import { isUtf8 } from 'node:buffer';
 import { Git2dbError } from '../xet/errors.ts';
 import type { BackendName } from './mount-options.ts';
+import { DEFAULT_OPTIONS } from './mount-options.ts';
 import { type DamagedRecord, type MountRecord, readRecords, removeRecord } from './mount-records.ts';
 import { assess, type HostView, type MountState, viewHost } from './mount-state.ts';
 import { fuseMounts, type MountEntry, overlayMounts, superOption } from './mount-table.ts';
-import { DEFAULT_SOURCE } from './options.ts';
 import { showPath } from './path.ts';
 import type { ProcessIdentity } from './process-identity.ts';
 import type { RecordPlaces } from './record-places.ts';
@@ -78,7 +78,7 @@ function unrecorded(recorded: readonly ListedMount[], host: HostView): ListedMou
   const known = new Set(recorded.map(({ entry }) => entry?.id));
   const ours = [
     ...fuseMounts(host.table),
-    ...overlayMounts(host.table).filter(({ source }) => source.toString('latin1') === DEFAULT_SOURCE),
+    ...overlayMounts(host.table).filter(({ source }) => source.toString('latin1') === DEFAULT_OPTIONS.source),
   ];
   return ours
     .filter(({ id }) => !known.has(id))

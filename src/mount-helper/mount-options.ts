@@ -57,3 +57,21 @@ export interface IdRange {
   readonly outside: number;
   readonly count: number;
 }
+
+/** What holds where nothing else is said. */
+export const DEFAULT_OPTIONS = {
+  source: 'git2db-mount',
+  backend: 'auto',
+  foreground: false,
+  debug: false,
+  readOnly: false,
+  volatile: false,
+  nonempty: false,
+  uidMapping: [],
+  gidMapping: [],
+  xattrPermissions: 0,
+  noacl: false,
+  whiteouts: 'auto',
+  securityContexts: [],
+  flags: [],
+} as const satisfies Omit<MountOptions, 'lowers' | 'merged'>;

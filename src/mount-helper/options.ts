@@ -4,7 +4,7 @@
  * here; any other is refused, with the list of those that are known.
  */
 import { Git2dbError } from '../xet/errors.ts';
-import type { BackendName, IdRange, MountOptions } from './mount-options.ts';
+import { type BackendName, DEFAULT_OPTIONS, type IdRange, type MountOptions } from './mount-options.ts';
 import { type OptionText, splitOptions, splitPaths, unescapePath } from './option-text.ts';
 import { resolvePath } from './path.ts';
 
@@ -24,7 +24,6 @@ export interface MountWords {
 type Draft = { -readonly [Key in keyof MountOptions]?: MountOptions[Key] };
 type Reader = (draft: Draft, option: OptionText) => void;
 
-export const DEFAULT_SOURCE = 'git2db-mount';
 const PATH_MAX = 4096;
 
 const flag =
@@ -176,19 +175,7 @@ export function completeOptions(draft: Partial<MountOptions>, merged: Buffer, cw
     throw usage('volatile says something about writing; it needs upperdir and workdir');
   }
   return {
-    source: DEFAULT_SOURCE,
-    backend: 'auto',
-    foreground: false,
-    debug: false,
-    volatile: false,
-    nonempty: false,
-    uidMapping: [],
-    gidMapping: [],
-    xattrPermissions: 0,
-    noacl: false,
-    whiteouts: 'auto',
-    flags: [],
-    securityContexts: [],
+    ...DEFAULT_OPTIONS,
     ...draft,
     lowers: lowers.map((path) => absolute(path, cwd, 'lowerdir')),
     ...(upper === undefined ? {} : { upper: absolute(upper, cwd, 'upperdir') }),

@@ -13,8 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
-import type { BackendName, MountOptions } from './mount-options.ts';
-import { DEFAULT_SOURCE } from './options.ts';
+import { type BackendName, DEFAULT_OPTIONS, type MountOptions } from './mount-options.ts';
 import { joinPath, realPath, showPath } from './path.ts';
 
 export interface Scratch {
@@ -56,20 +55,8 @@ export function makeScratch(target: Buffer, backend: BackendName): Scratch {
     upper: at('upper'),
     work: at('work'),
     merged: at('merged'),
-    source: DEFAULT_SOURCE,
+    ...DEFAULT_OPTIONS,
     backend,
-    foreground: false,
-    debug: false,
-    readOnly: false,
-    volatile: false,
-    nonempty: false,
-    uidMapping: [],
-    gidMapping: [],
-    xattrPermissions: 0,
-    noacl: false,
-    whiteouts: 'auto',
-    securityContexts: [],
-    flags: [],
   };
   return { directory, options };
 }

@@ -13,7 +13,7 @@ import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import fc from 'fast-check';
 import { listMounts } from '../../src/mount-helper/list.ts';
-import type { MountOptions } from '../../src/mount-helper/mount-options.ts';
+import { DEFAULT_OPTIONS, type MountOptions } from '../../src/mount-helper/mount-options.ts';
 import {
   findLitter,
   type MountRecord,
@@ -41,20 +41,7 @@ const OPTIONS: MountOptions = {
   upper: Buffer.from('/up'),
   work: Buffer.from('/work'),
   merged: Buffer.from('/merged'),
-  source: 'git2db-mount',
-  backend: 'auto',
-  foreground: false,
-  debug: false,
-  readOnly: false,
-  volatile: false,
-  nonempty: false,
-  uidMapping: [],
-  gidMapping: [],
-  xattrPermissions: 0,
-  noacl: false,
-  whiteouts: 'auto',
-  securityContexts: [],
-  flags: [],
+  ...DEFAULT_OPTIONS,
 };
 
 const RECORD: MountRecord = {

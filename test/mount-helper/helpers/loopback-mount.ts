@@ -3,7 +3,7 @@ import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { type FuseServer, type FuseStart, startFuse } from '../../../src/mount-helper/fuse/start.ts';
-import type { MountOptions } from '../../../src/mount-helper/mount-options.ts';
+import { DEFAULT_OPTIONS, type MountOptions } from '../../../src/mount-helper/mount-options.ts';
 import { MNT_DETACH, umount2 } from '../../../src/mount-helper/system/kernel.ts';
 import { cString } from '../../../src/mount-helper/system/libc.ts';
 import { scratch } from './scratch.ts';
@@ -12,20 +12,10 @@ export function loopbackOptions(lower: string | Buffer, merged: string | Buffer)
   return {
     lowers: [Buffer.from(lower as string)],
     merged: Buffer.from(merged as string),
+    ...DEFAULT_OPTIONS,
     source: 'loopback, a test',
     backend: 'fuse',
-    foreground: false,
-    debug: false,
-    readOnly: false,
-    volatile: false,
-    nonempty: false,
-    uidMapping: [],
-    gidMapping: [],
-    xattrPermissions: 0,
     noacl: true,
-    whiteouts: 'auto',
-    flags: [],
-    securityContexts: [],
   };
 }
 

@@ -25,7 +25,7 @@ import {
   type Waiting,
   type Work,
 } from '../../../src/mount-helper/fuse/file-system.ts';
-import type { MountOptions } from '../../../src/mount-helper/mount-options.ts';
+import { DEFAULT_OPTIONS, type MountOptions } from '../../../src/mount-helper/mount-options.ts';
 import { type DiskLayer, openDiskLayer } from '../../../src/mount-helper/overlay/disk-layer.ts';
 import { type BackingFiles, OverlayFs } from '../../../src/mount-helper/overlay/overlay-fs.ts';
 import { openWorkDirectory } from '../../../src/mount-helper/overlay/work-directory.ts';
@@ -132,20 +132,8 @@ export class Rig {
         lowers: this.lowers.map((path) => Buffer.from(path)),
         ...(hasUpper ? { upper: Buffer.from(this.upper), work: Buffer.from(join(base, 'work')) } : {}),
         merged: Buffer.from(join(base, 'merged')),
-        source: 'test',
+        ...DEFAULT_OPTIONS,
         backend: 'fuse',
-        foreground: false,
-        debug: false,
-        readOnly: false,
-        volatile: false,
-        nonempty: false,
-        uidMapping: [],
-        gidMapping: [],
-        xattrPermissions: 0,
-        noacl: false,
-        whiteouts: 'auto',
-        securityContexts: [],
-        flags: [],
         ...options,
       },
       layers,
