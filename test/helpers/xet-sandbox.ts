@@ -142,7 +142,13 @@ export function filesUnder(directory: string): Map<string, number> {
   const files = entries
     .filter((entry) => entry.isFile())
     .map(({ parentPath, name }) => join(parentPath, name));
-  return new Map(files.sort().map((path) => [path.slice(directory.length + 1), statSync(path).size]));
+  const sizes = new Map<string, number>();
+  for (const path of files.sort()) {
+    // A process that is at work may have taken it away since it was listed.
+    const stats = statSync(path, { throwIfNoEntry: false });
+    if (stats !== undefined) sizes.set(path.slice(directory.length + 1), stats.size);
+  }
+  return sizes;
 }
 
 /** What a store consists of, but for the names of its users: one line a file, `<path> <size>`. */
