@@ -4,6 +4,7 @@
  * window is there. What fails concerns one file; the others go on.
  */
 import type { Content } from '../filter-process/content.ts';
+import { quotePath } from '../filter-process/trace.ts';
 import { PARALLEL_BYTES_ALONE, type WindowPump } from '../xet/download.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
@@ -15,6 +16,7 @@ import { type FailedFile, failedFile, systemReason } from './pull-failure.ts';
 import type { PullSession } from './pull-session.ts';
 import { type ExchangeStep, Replacement } from './replacement.ts';
 import { nameIn, WorkTreeDirectory } from './work-tree-directory.ts';
+import { WriteBack } from './write-back.ts';
 
 export interface PullRunOptions {
   /** Called between windows; ends the run by throwing. */
@@ -45,6 +47,7 @@ export class PullRun {
   readonly #options: PullRunOptions;
   readonly #session: PullSession;
   readonly #pump: WindowPump;
+  readonly #writeBack: WriteBack;
   /** In order; windows in the pump belong to the first ones. */
   readonly #targets: Target[] = [];
   /** The directory that was used last. */
@@ -59,6 +62,7 @@ export class PullRun {
     this.#content = content;
     this.#options = options;
     this.#pump = content.downloader.pump(bytes >= PARALLEL_BYTES_ALONE);
+    this.#writeBack = new WriteBack(bytes);
   }
 
   /** Once. Leaves no temporary file behind, however it ends. */
@@ -140,12 +144,22 @@ export class PullRun {
     const target = this.#targets[0] as Target;
     target.queued--;
     try {
-      if (target.failure === undefined) this.#options.onBytes(this.#pump.complete());
+      if (target.failure === undefined) this.#completeOf(target);
       else this.#pump.drop();
     } catch (error) {
       target.failure = error;
     }
     this.#endCompleted();
+  }
+
+  #completeOf(target: Target): void {
+    const { replacement } = target;
+    const count = this.#pump.complete();
+    this.#options.onBytes(count);
+    this.#writeBack.wrote(replacement.contentPath, count, (error) => {
+      if (this.#targets.includes(target)) target.failure ??= error;
+      else this.#options.warn(`${quotePath(replacement.file.path)} may be damaged: ${systemReason(error)}`);
+    });
   }
 
   #endCompleted(): void {

@@ -12,7 +12,7 @@
  * the pointer would overwrite what came after the last look, and make ext4 and btrfs write the whole
  * file to the disk before it returns.
  *
- * Nothing is synced: like git, which writes the work tree without fsync, we rely on being able to
+ * Nothing waits for the disk: like git, which writes the work tree without fsync, we rely on being able to
  * write the file again.
  */
 import {
@@ -60,6 +60,11 @@ export class Replacement {
   /** Where the content is to be written, from offset 0. */
   get fd(): number {
     return this.#temporary.fd;
+  }
+
+  /** The same file, by a path that holds until `commit` or `abandon`. */
+  get contentPath(): Buffer {
+    return this.#directory.entry(this.#temporary.content);
   }
 
   /**

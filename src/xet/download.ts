@@ -302,10 +302,12 @@ export class WindowPump {
   }
 
   /**
-   * Waits until the oldest window's bytes, verified, are at its target; returns how many they are. Throws what take
-   * throws, and the error of writing.
+   * Waits until the oldest window's bytes, verified, are at its target, and reads others while it waits; returns how
+   * many they are. Throws what take throws, and the error of writing.
    */
   complete(): number {
+    this.#release();
+    while (this.#running.length > 0 && !this.isReady && this.work());
     try {
       return this.#finish().window.rawBytes;
     } finally {
@@ -338,9 +340,9 @@ export class WindowPump {
     return running;
   }
 
-  /** Reads the oldest window that nobody has begun, if there is one: for a thread with nothing better to do. */
-  work(): void {
-    for (const { slot } of this.#running) if (this.#board.help(slot, this.#run)) return;
+  /** Reads the oldest window that nobody has begun: for a thread with nothing better to do. False if there is none. */
+  work(): boolean {
+    return this.#running.some(({ slot }) => this.#board.help(slot, this.#run));
   }
 
   /** Forgets the oldest window. */

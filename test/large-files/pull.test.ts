@@ -28,6 +28,7 @@ import { type PullOptions, type PullResult, pull } from '../../src/large-files/p
 import { recoverSessions } from '../../src/large-files/pull-session.ts';
 import type { ExchangeStep } from '../../src/large-files/replacement.ts';
 import { WorkTreeDirectory } from '../../src/large-files/work-tree-directory.ts';
+import { WriteBack } from '../../src/large-files/write-back.ts';
 import { Git2dbError } from '../../src/xet/errors.ts';
 import { formatPointer } from '../../src/xet/pointer/xet-pointer.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
@@ -911,4 +912,24 @@ test('notes of contents are read back, without one that was being written', (t) 
     );
   }
   t.deepEqual([...decodeContentNotes(Buffer.from('a\0oid\x001 2 three 4\0'))], []);
+});
+
+test('the disk begins with a large file while more of it is to come, not with what is nearly done', async (t) => {
+  // A device has no disk to go to: fdatasync(2) refuses it.
+  const path = Buffer.from('/dev/null');
+  let report: (error: Error) => void = () => {};
+  const reported = new Promise<Error>((resolve) => {
+    report = resolve;
+  });
+  const begins = (...counts: number[]) => {
+    const writeBack = new WriteBack(1024 * MIB);
+    return counts.map((count) => writeBack.wrote(path, count, report));
+  };
+  t.deepEqual(begins(50 * MIB, 40 * MIB), [false, false], 'too little');
+  t.deepEqual(begins(600 * MIB), [false], 'less to come than to flush');
+  t.deepEqual(begins(100 * MIB, 300 * MIB), [true, false], 'one at a time');
+  t.is(((await reported) as NodeJS.ErrnoException).code, 'EINVAL');
+  const many = new WriteBack(1024 * MIB);
+  const small = ['/a', '/b', '/c'].map((name) => many.wrote(Buffer.from(name), 90 * MIB, report));
+  t.deepEqual(small, [false, false, false], 'small files');
 });
