@@ -496,9 +496,9 @@ test.serial('a table is complete before it has its name', (t) => {
   const reader = openCatalog(t, layout);
   t.is(reader.findFile(fileHashOf(1)).length, 1);
   let writes = 0;
-  const restore = injectFault(t, 'writeSync', (original, fd, buffer, ...rest) => {
-    if (buffer.length > 1000 && ++writes === 1) throw systemError('ENOSPC');
-    return original(fd, buffer, ...rest);
+  const restore = injectFault(t, 'writevSync', (original, fd, buffers, ...rest) => {
+    if ((buffers[0]?.byteLength ?? 0) > 1000 && ++writes === 1) throw systemError('ENOSPC');
+    return original(fd, buffers, ...rest);
   });
   t.throws(() => openCatalog(t, layout).publish({ rebuild: true }), { code: 'ENOSPC' });
   restore();

@@ -698,6 +698,30 @@ test('rolling back over the end of a full xorb takes it up again where it stood'
   checkPublished(t, sandbox.open(), ids);
 });
 
+test('xorbs that were full when they were rolled back may be filled again, with something else', async (t) => {
+  for (const kept of [0, 5]) {
+    const sandbox = createStore(t);
+    const { writer } = openWriter(sandbox, { fsync: 'batch' });
+    const ids: number[][] = [];
+    const store = (...file: number[]) => {
+      writer.begin();
+      commit(
+        writer,
+        ids.length,
+        file.map((id) => putFake(writer, id)),
+      );
+      ids.push(file);
+    };
+    if (kept > 0) store(...Array.from({ length: kept }, (_, i) => i));
+    writer.begin();
+    for (let i = 1000; i < 2200; i++) putFake(writer, i);
+    writer.rollback();
+    store(...Array.from({ length: 700 }, (_, i) => 5000 + i));
+    await writer.seal();
+    checkPublished(t, sandbox.open(), ids);
+  }
+});
+
 test('committing as many small files as there are takes time in proportion to their number', (t) => {
   const { writer } = openWriter(createStore(t));
   writer.begin();
@@ -760,12 +784,17 @@ test.serial('a seal takes no further space for xorbs and shard', async (t) => {
       list.map((id) => putFake(writer, id)),
     );
   }
-  const restore = injectFault(t, 'writeSync', (original, fd, buffer, offset, length, position) => {
-    if (position === undefined || position + length > fstatSync(fd).size) throw systemError('ENOSPC');
-    return original(fd, buffer, offset, length, position);
+  let writes = 0;
+  const restore = injectFault(t, 'writevSync', (original, fd, buffers, position) => {
+    const length = (buffers as readonly Uint8Array[]).reduce((sum, buffer) => sum + buffer.length, 0);
+    if (position === undefined || position === null || position + length > fstatSync(fd).size)
+      throw systemError('ENOSPC');
+    writes++;
+    return original(fd, buffers, position);
   });
   await writer.seal();
   restore();
+  t.is(writes, 2, 'the footer of the last xorb, and the shard');
   checkPublished(t, sandbox.open(), ids);
 });
 

@@ -1,20 +1,11 @@
 /** Changing what is in `catalog/`: files that appear as a whole, one publisher at a time, and what is left behind. */
-import {
-  closeSync,
-  fdatasyncSync,
-  openSync,
-  readdirSync,
-  renameSync,
-  rmSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { readdirSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../errors.ts';
 import { isHashString } from '../hash/xet-hash.ts';
 import { HEAD } from './catalog-head.ts';
 import type { StoreLayout } from './layout.ts';
+import { writeWhole } from './write-all.ts';
 
 const LOCK = 'HEAD.lock';
 /** Tables and HEADs on their way to their name. */
@@ -28,13 +19,7 @@ const LOCK_WAIT_MS = 500;
 export function replaceDurably(layout: StoreLayout, name: string, bytes: Uint8Array): void {
   const temporary = join(layout.catalog, `${TEMPORARY}${process.pid}-${Date.now()}`);
   try {
-    const fd = openSync(temporary, 'w', 0o666);
-    try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done);
-      fdatasyncSync(fd);
-    } finally {
-      closeSync(fd);
-    }
+    writeWhole(temporary, [bytes]);
     renameSync(temporary, join(layout.catalog, name));
   } catch (error) {
     rmSync(temporary, { force: true });

@@ -12,19 +12,7 @@
  *
  * Nothing is deleted. Directories of living writers are not touched. No gc runs meanwhile.
  */
-import {
-  closeSync,
-  constants,
-  copyFileSync,
-  fdatasyncSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  statSync,
-  writeFileSync,
-  writeSync,
-} from 'node:fs';
+import { constants, copyFileSync, linkSync, mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf, Git2dbError } from '../errors.ts';
 import { formatHash, isZeroHash, parseHash } from '../hash/xet-hash.ts';
@@ -46,6 +34,7 @@ import { syncDirectory } from './layout.ts';
 import { probeLiveness } from './liveness.ts';
 import type { LocalStore } from './local-store.ts';
 import { publishShard } from './publish.ts';
+import { writeWhole } from './write-all.ts';
 
 export interface RepairOptions {
   /** Gives the writer; sealed by `publish`. Its store is the one that was checked; made if need be. */
@@ -140,7 +129,7 @@ export class StoreRepair {
     // Chunks of a living writer's directory are left to recovery, which makes the footer itself.
     if (path === undefined || path !== this.#store.layout.xorb(name)) return;
     const temporary = join(directory, name);
-    writeDurably(temporary, rebuiltXorb(xorb));
+    writeWhole(temporary, rebuiltXorb(xorb));
     const kept = this.#quarantineName(basename(path));
     try {
       linkSync(path, kept);
@@ -209,7 +198,7 @@ export class StoreRepair {
     const { layout } = this.#store;
     const name = shardName(bytes);
     const temporary = join(directory, `${name}.mdb`);
-    writeDurably(temporary, [bytes]);
+    writeWhole(temporary, [bytes]);
     publishShard(layout, temporary, layout.shard(name), bytes, this.#options.uploader.options.fsync);
     syncDirectory(layout.shards);
   }
@@ -292,15 +281,5 @@ export class StoreRepair {
         if (xorbHash !== undefined) writeFileSync(join(irregular, name), '');
       return;
     }
-  }
-}
-
-function writeDurably(path: string, pieces: Iterable<Uint8Array>): void {
-  const fd = openSync(path, 'w', 0o666);
-  try {
-    for (const bytes of pieces) for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-    fdatasyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }

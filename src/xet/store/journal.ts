@@ -232,6 +232,11 @@ export function appendChunk(
   xorb.count++;
 }
 
+/** Raw lengths of the chunks, in bytes. */
+export function rawLengths(xorb: LocalXorb): Uint32Array {
+  return Uint32Array.from(xorb.rawEnds, (end, i) => end - (xorb.rawEnds[i - 1] ?? 0));
+}
+
 /** Takes chunks off the end until `count` are left. */
 export function truncateXorb(xorb: LocalXorb, count: number): void {
   xorb.hashes.truncate(32 * count);

@@ -18,24 +18,23 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
-import { merkleRoot } from '../hash/merkle.ts';
 import { verificationHash } from '../hash/verification.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import { ShardBuilder } from '../shard/builder.ts';
 import type { FileRecord, Term } from '../shard/file-info.ts';
 import { RECORD_SIZE } from '../shard/format.ts';
 import { shardName } from '../shard/shard.ts';
-import { encodeFooter } from '../xorb/format.ts';
+import { type FinishedXorbs, finishXorb, localXorbHash, settleAll } from './finished-xorbs.ts';
 import { JOURNAL, RESCUE_PREFIX } from './incoming.ts';
-import { dataEnd, type IncomingState, type LocalFile, type LocalXorb } from './journal.ts';
+import { dataEnd, type IncomingState, type LocalFile, type LocalXorb, rawLengths } from './journal.ts';
 import { syncDirectory } from './layout.ts';
 import type { LocalStore } from './local-store.ts';
 import { type Fsync, hasUsableXorb, publishFile, publishShard } from './publish.ts';
+import { writeAll } from './write-all.ts';
 
 /** The file whose blocks the shard will take. */
 export const SHARD_RESERVE = 'shard';
@@ -54,28 +53,8 @@ export interface SealOptions {
   /** Names of xorbs (and shards, with .mdb) that dedup relied on. */
   readonly touched?: ReadonlySet<string>;
   readonly warn?: (message: string) => void;
-  /** Background syncs of these xorbs that are under way; a failure of one fails the seal. */
-  readonly written?: readonly Promise<void>[];
-}
-
-/** The hash of a local xorb as it stands; zero for one without chunks. */
-function localXorbHash(xorb: LocalXorb): Uint8Array {
-  return merkleRoot(xorb.hashes.slice(), rawLengths(xorb), xorb.count);
-}
-
-/** Completes a local xorb's file: footer right after the records, nothing behind it. */
-export function finishXorb(fd: number, xorb: LocalXorb): void {
-  const footer = encodeFooter({
-    xorbHash: localXorbHash(xorb),
-    count: xorb.count,
-    hashes: xorb.hashes.slice(),
-    recordEnds: Uint32Array.from(xorb.recordEnds),
-    rawEnds: Uint32Array.from(xorb.rawEnds),
-  });
-  const end = dataEnd(xorb);
-  for (let done = 0; done < footer.length; )
-    done += writeSync(fd, footer, done, footer.length - done, end + done);
-  ftruncateSync(fd, end + footer.length);
+  /** Xorbs whose files are complete, and perhaps still on their way to the disk. */
+  readonly finished?: FinishedXorbs;
 }
 
 /** Bytes of the shard for these xorbs, without its files. */
@@ -127,8 +106,9 @@ async function publishXorbs(
   state: IncomingState,
   options: SealOptions,
 ): Promise<Uint8Array[]> {
-  await settleAll(options.written ?? []);
-  const names = state.xorbs.map(localXorbHash);
+  const { finished } = options;
+  await finished?.settle();
+  const names = state.xorbs.map((xorb) => finished?.find(xorb.number) ?? localXorbHash(xorb));
   const targets = names.map((hash) => store.layout.xorb(formatHash(hash)));
   const fresh: LocalXorb[] = [];
   const syncs: Promise<void>[] = [];
@@ -137,6 +117,8 @@ async function publishXorbs(
       if (xorb.count === 0) continue;
       const target = targets[xorb.number] as string;
       const isThere = hasUsableXorb(store.layout, target, names[xorb.number] as Uint8Array);
+      if (!isThere) fresh.push(xorb);
+      if (!isThere && finished?.find(xorb.number) !== undefined) continue;
       // One that is there may be another writer's, who has not synced it yet.
       const fd = isThere ? openSync(target, 'r') : openAlone(join(directory, `${xorb.number}.xorb`));
       try {
@@ -145,7 +127,6 @@ async function publishXorbs(
         closeSync(fd);
         throw error;
       }
-      if (!isThere) fresh.push(xorb);
       if (options.fsync === 'none') closeSync(fd);
       else syncs.push(sync(fd).finally(() => closeSync(fd)));
       if (syncs.length === MAX_OPEN) await settleAll(syncs.splice(0));
@@ -168,13 +149,6 @@ function syncDirectoriesOf(paths: readonly string[], store: LocalStore, options:
   if (options.fsync === 'none' || paths.length === 0) return;
   for (const path of new Set(paths.map((path) => dirname(path)))) syncDirectory(path);
   syncDirectory(store.layout.xorbs);
-}
-
-/** All of them, also when one fails: no descriptor may be in use when the caller goes on. */
-async function settleAll(promises: readonly Promise<void>[]): Promise<void> {
-  for (const result of await Promise.allSettled(promises)) {
-    if (result.status === 'rejected') throw result.reason;
-  }
 }
 
 /**
@@ -275,7 +249,7 @@ async function publishShards(
     if ((statSync(path, { throwIfNoEntry: false })?.nlink ?? 1) > 1) rmSync(path);
     const fd = openSync(path, constants.O_RDWR | constants.O_CREAT, 0o666);
     try {
-      for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done, bytes.length - done, done);
+      writeAll(fd, [bytes], 0);
       ftruncateSync(fd, bytes.length);
       if (options.fsync !== 'none') await sync(fd);
     } finally {
@@ -319,10 +293,6 @@ function fileRecord(
     verification,
     ...(file.sha256 !== undefined && { sha256: file.sha256 }),
   };
-}
-
-export function rawLengths(xorb: LocalXorb): Uint32Array {
-  return Uint32Array.from(xorb.rawEnds, (end, i) => end - (xorb.rawEnds[i - 1] ?? 0));
 }
 
 /**

@@ -6,23 +6,13 @@
  * recovery finds it. `seal` publishes everything: xorbs, then the shard, then the catalog.
  */
 import { randomBytes } from 'node:crypto';
-import {
-  closeSync,
-  fdatasync,
-  fdatasyncSync,
-  mkdirSync,
-  openSync,
-  renameSync,
-  rmSync,
-  writeSync,
-  writevSync,
-} from 'node:fs';
+import { closeSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Scheme } from '../compress/scheme.ts';
-import { errnoOf, Git2dbError } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import { fitsInXorb } from '../xorb/builder.ts';
 import { CHUNK_HEADER_SIZE, encodeChunkHeader, footerLength } from '../xorb/format.ts';
+import { FinishedXorbs } from './finished-xorbs.ts';
 import { JOURNAL } from './incoming.ts';
 import {
   appendChunk,
@@ -41,14 +31,9 @@ import {
 import { LivenessMark } from './liveness.ts';
 import type { LocalStore, StoredFile } from './local-store.ts';
 import { recoverDeadWriters } from './recover.ts';
-import {
-  finishXorb,
-  removeIncoming,
-  SHARD_RESERVE,
-  sealIncoming,
-  shardFileSize,
-  shardFrameSize,
-} from './seal.ts';
+import { removeIncoming, SHARD_RESERVE, sealIncoming, shardFileSize, shardFrameSize } from './seal.ts';
+import { unwritable } from './unwritable.ts';
+import { writeAll, writeZeros } from './write-all.ts';
 
 export interface WriterOptions {
   /** `batch`: everything is on stable storage when `seal` returns. `none`: left to the system. */
@@ -57,9 +42,6 @@ export interface WriterOptions {
   readonly warn?: (message: string) => void;
 }
 
-/** Background syncs that may be outstanding before this thread syncs by itself. */
-const MAX_SYNCS = 64;
-const ZEROS = Buffer.alloc(1 << 16);
 /** Reserved for the shard beyond what is needed now. */
 const SHARD_HEADROOM = 1 << 15;
 /** Reserved behind the records beyond what the footer needs now. */
@@ -103,9 +85,7 @@ export class StoreWriter {
   #fileChunks: NewChunk[] = [];
   /** What `#chunks` said before each of them was put. */
   #shadowed: (number | undefined)[] = [];
-  /** Background syncs, which may fail. */
-  readonly #syncs: Promise<void>[] = [];
-  #syncsUnderWay = 0;
+  readonly #finished: FinishedXorbs;
   // Records that wait for the next writev, and where they go.
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
@@ -115,6 +95,7 @@ export class StoreWriter {
     store.exists();
     this.#store = store;
     this.#options = options;
+    this.#finished = new FinishedXorbs(options.fsync);
   }
 
   /** A writer that is registered. */
@@ -216,7 +197,7 @@ export class StoreWriter {
     const open = this.#open;
     if (open === undefined || this.#pendingBytes === 0) return;
     const end = dataEnd(open.xorb);
-    this.#write(() => writeAll(open.fd, this.#pending, this.#pendingBytes, end - this.#pendingBytes));
+    this.#write(() => writeAll(open.fd, this.#pending, end - this.#pendingBytes));
     this.#pending = [];
     this.#pendingBytes = 0;
     if (end > open.reserved) open.reserved = end;
@@ -258,11 +239,15 @@ export class StoreWriter {
     if (state.length > xorbs) {
       if (this.#open !== undefined) closeSync(this.#open.fd);
       this.#open = undefined;
-      for (const { number } of state.splice(xorbs)) this.#discard(number);
+      for (const { number } of state.splice(xorbs)) {
+        this.#finished.forget(number);
+        this.#discard(number);
+      }
     }
     const last = state.at(-1);
     if (last === undefined || last.count === lastCount) return;
     truncateXorb(last, lastCount);
+    this.#finished.forget(last.number);
     // It was finished and closed when the file ran over its end: take it up again.
     this.#open ??= this.#reopen(last);
   }
@@ -333,7 +318,7 @@ export class StoreWriter {
       await sealIncoming(this.#store, directory, this.#state, {
         ...this.#options,
         touched: this.#touched,
-        written: this.#syncs,
+        finished: this.#finished,
       });
       await recoverDeadWriters(this.#store, directory, this.#options);
       // While it still counts as alive: a rescuer must not take over what is being removed.
@@ -352,31 +337,11 @@ export class StoreWriter {
     return this.#open;
   }
 
-  /** The open xorb is full: completes its file and starts writing it back to the disk. */
+  /** The open xorb is full: completes its file. */
   #rotate(open: OpenXorb): void {
     this.flush();
-    finishXorb(open.fd, open.xorb);
+    this.#finished.add(open.fd, open.xorb);
     this.#open = undefined;
-    if (this.#options.fsync === 'none') {
-      closeSync(open.fd);
-    } else if (this.#syncsUnderWay >= MAX_SYNCS) {
-      fdatasyncSync(open.fd);
-      closeSync(open.fd);
-    } else {
-      // The thread pool works while this thread reads on. `seal` syncs again, which then is quick, but
-      // the system tells of a failure only once: it must be remembered.
-      this.#syncsUnderWay++;
-      const sync = new Promise<void>((resolve, reject) => {
-        fdatasync(open.fd, (error) => {
-          this.#syncsUnderWay--;
-          closeSync(open.fd);
-          if (error === null) resolve();
-          else reject(error);
-        });
-      });
-      sync.catch(() => {});
-      this.#syncs.push(sync);
-    }
   }
 
   /** Makes sure of disk space for the open xorb's footer and for a shard with files of so many bytes. */
@@ -406,7 +371,7 @@ export class StoreWriter {
   #append(frame: Buffer): void {
     this.#journal ??= openSync(join(this.directory, JOURNAL), 'w', 0o666);
     // Positional, so that a frame cut short by a full disk is overwritten by the next.
-    writeAll(this.#journal, [frame], frame.length, this.#journalEnd);
+    writeAll(this.#journal, [frame], this.#journalEnd);
     this.#journalEnd += frame.length;
   }
 
@@ -445,43 +410,4 @@ export function extendTerms(
 
 function chunkKey(hashes: Uint8Array, offset: number): string {
   return Buffer.prototype.latin1Slice.call(hashes, offset, offset + 16);
-}
-
-function writeAll(fd: number, buffers: readonly Uint8Array[], total: number, position: number): void {
-  // IOV_MAX is 1024.
-  let done = 0;
-  for (let i = 0; i < buffers.length; i += 1024) {
-    const part = buffers.slice(i, i + 1024);
-    const size = part.reduce((n, b) => n + b.length, 0);
-    let written = writevSync(fd, part, position + done);
-    while (written < size) {
-      let skip = written;
-      const rest: Uint8Array[] = [];
-      for (const b of part) {
-        if (skip >= b.length) skip -= b.length;
-        else {
-          rest.push(b.subarray(skip));
-          skip = 0;
-        }
-      }
-      written += writevSync(fd, rest, position + done + written);
-    }
-    done += size;
-  }
-  if (done !== total) throw new Error(`wrote ${done} of ${total} bytes`);
-}
-
-function writeZeros(fd: number, from: number, to: number): void {
-  for (let at = from; at < to; ) at += writeSync(fd, ZEROS, 0, Math.min(ZEROS.length, to - at), at);
-}
-
-function unwritable(root: string, error: unknown): unknown {
-  const errno = errnoOf(error);
-  if (errno === undefined || error instanceof Git2dbError) return error;
-  const remedy = errno === 'ENOSPC' || errno === 'EDQUOT' ? 'Free some space there' : 'Make it writable';
-  return new Git2dbError(
-    'STORE_UNWRITABLE',
-    `cannot write to the store ${root}: ${(error as Error).message}. ${remedy}, or choose another with \`git config xet.store DIR\``,
-    { cause: error },
-  );
 }

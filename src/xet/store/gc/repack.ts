@@ -20,10 +20,10 @@ import { merkleRoot } from '../../hash/merkle.ts';
 import { formatHash, HASH_SIZE } from '../../hash/xet-hash.ts';
 import { fitsInXorb } from '../../xorb/builder.ts';
 import { MAX_XORB_CHUNKS } from '../../xorb/format.ts';
-import { appendChunk, dataEnd, type LocalXorb, newLocalXorb, rawBytesOf } from '../journal.ts';
+import { finishXorb } from '../finished-xorbs.ts';
+import { appendChunk, dataEnd, type LocalXorb, newLocalXorb, rawBytesOf, rawLengths } from '../journal.ts';
 import { type StoreLayout, syncDirectory } from '../layout.ts';
 import { type Fsync, hasUsableXorb, publishFile } from '../publish.ts';
-import { finishXorb, rawLengths } from '../seal.ts';
 import { type LiveChunks, proveChunks, readLive } from './live-chunks.ts';
 import type { XorbEntry } from './xorb-entry.ts';
 

@@ -3,16 +3,7 @@
  * chunks, and small ones put together. File hashes stay what they are; verification hashes are those of
  * the new terms. A shard that cannot be carried over stays, and so does all it names.
  */
-import {
-  closeSync,
-  fdatasyncSync,
-  openSync,
-  readFileSync,
-  rmSync,
-  statSync,
-  utimesSync,
-  writeSync,
-} from 'node:fs';
+import { readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { FormatError, Git2dbError, messageOf } from '../../errors.ts';
 import { verificationHash } from '../../hash/verification.ts';
@@ -22,6 +13,7 @@ import type { FileRecord, Term } from '../../shard/file-info.ts';
 import { Shard, shardName } from '../../shard/shard.ts';
 import { type StoreLayout, syncDirectory } from '../layout.ts';
 import { type Fsync, publishShard } from '../publish.ts';
+import { writeWhole } from '../write-all.ts';
 import { ChunkLists } from './chunk-lists.ts';
 import { ageClass, type PlanOptions } from './plan.ts';
 import type { ChunkPlace, NewXorb, Repacker } from './repack.ts';
@@ -258,7 +250,7 @@ export class ShardRewriter {
     const bytes = builder.build({ createdAt: this.#createdAt });
     const name = shardName(bytes);
     const path = join(directory, `${name}.mdb`);
-    writeFile(path, bytes, fsync);
+    writeWhole(path, [bytes], fsync);
     utimesSync(path, this.#mtimeMs / 1000, this.#mtimeMs / 1000);
     await checkpoint('shard written');
     const target = layout.shard(name);
@@ -293,14 +285,4 @@ function invalid({ xorbHash, start, end }: Term, why: string): FormatError {
     `a file needs chunks [${start}, ${end}) of xorb ${formatHash(xorbHash)}, but ${why}`,
     0,
   );
-}
-
-function writeFile(path: string, bytes: Uint8Array, fsync: Fsync): void {
-  const fd = openSync(path, 'w', 0o666);
-  try {
-    for (let done = 0; done < bytes.length; ) done += writeSync(fd, bytes, done);
-    if (fsync !== 'none') fdatasyncSync(fd);
-  } finally {
-    closeSync(fd);
-  }
 }
