@@ -61,10 +61,12 @@ export class StagedPointers {
 
   #readIndex(): StagedOids | undefined {
     const { indexPath, objectFormat } = this.#config;
+    // Asked for every file: an error with its stack, in a repository without an index, would cost more than the file.
+    const mtimeNs = statSync(indexPath, { bigint: true, throwIfNoEntry: false })?.mtimeNs;
+    if (mtimeNs === undefined) return undefined;
+    if (this.#index?.mtimeNs === mtimeNs) return this.#index.oids;
     try {
-      const { mtimeNs } = statSync(indexPath, { bigint: true });
-      if (this.#index?.mtimeNs !== mtimeNs)
-        this.#index = { oids: new StagedOids(readFileSync(indexPath), objectFormat), mtimeNs };
+      this.#index = { oids: new StagedOids(readFileSync(indexPath), objectFormat), mtimeNs };
       return this.#index.oids;
     } catch (error) {
       if (errnoOf(error) === 'ENOENT') return undefined;
