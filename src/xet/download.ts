@@ -43,7 +43,12 @@ const MAX_WORKERS = 4;
  * processor take from each other, while git itself keeps a processor busy.
  */
 export const PARALLEL_BYTES = 256 << 20;
-/** The same for a command that does not share the machine with git. */
+/**
+ * Smaller files do not count for that: git makes and writes each of them before it asks for the next, which is
+ * time enough for this thread.
+ */
+export const PARALLEL_FILE = 4 << 20;
+/** As PARALLEL_BYTES, for a command that does not share the machine with git. */
 export const PARALLEL_BYTES_ALONE = 64 << 20;
 
 export interface DownloadOptions {

@@ -3,7 +3,13 @@
  * verified, by other threads where there is much to do, else by this one between two requests. Memory is
  * that of the pump's slots, however many files wait.
  */
-import { type Downloader, PARALLEL_BYTES, type VerifiedWindow, type WindowPump } from './download.ts';
+import {
+  type Downloader,
+  PARALLEL_BYTES,
+  PARALLEL_FILE,
+  type VerifiedWindow,
+  type WindowPump,
+} from './download.ts';
 import type { ReadPlan, Window } from './reconstruct/plan.ts';
 import { windowsOf } from './reconstruct/plan.ts';
 
@@ -28,6 +34,7 @@ export class QueuedFile {
 export class ReadAhead {
   readonly #downloader: Downloader;
   #files: QueuedFile[] = [];
+  /** Of files for which threads pay. */
   #bytes = 0;
   #pump: WindowPump | undefined;
   /** The file being fed to the pump, and its windows. */
@@ -40,7 +47,7 @@ export class ReadAhead {
 
   add(file: QueuedFile): void {
     this.#files.push(file);
-    this.#bytes += file.size;
+    if (file.size >= PARALLEL_FILE) this.#bytes += file.size;
   }
 
   /** Starts reading the first files, as far as there is room. */

@@ -58,10 +58,16 @@ export class Bench {
     say(`${name} ${step} ${contender}: ${cost.wallS.toFixed(2)} s, cpu ${cost.cpuS.toFixed(2)} s`);
   }
 
-  /** Measures a step of a repository, with what its contents grew by. */
-  async step(name: string, step: string, repository: Repository, command: readonly string[]): Promise<void> {
+  /** Measures a step of a repository, with what its contents grew by. Runs at its top, or in `cwd`. */
+  async step(
+    name: string,
+    step: string,
+    repository: Repository,
+    command: readonly string[],
+    cwd = repository.folder,
+  ): Promise<void> {
     const before = bytesUnder(repository.contents);
-    const cost = await repository.measure(command);
+    const cost = await repository.measure(command, { cwd });
     this.enter(name, step, repository.contender.name, cost, bytesUnder(repository.contents) - before);
   }
 

@@ -125,6 +125,8 @@ export class Arena {
   readonly dir: string;
   readonly #bin: string;
   readonly #storeDir: string | undefined;
+  readonly #folders: string[] = [];
+  #count = 0;
 
   constructor(dir: string, storeDir: string | undefined) {
     this.dir = dir;
@@ -144,13 +146,28 @@ export class Arena {
     }
   }
 
-  /** A fresh repository of `contender`: attributes committed, a branch `empty` that holds no data. */
-  repository(contender: Contender): Repository {
-    const folder = join(this.dir, 'repository');
-    const home = join(this.dir, 'home');
-    for (const stale of [folder, home, ...(this.#storeDir === undefined ? [] : [this.#storeDir])]) {
-      rmSync(stale, { recursive: true, force: true });
-    }
+  /** A name that was not used before; what is there goes with `clear`. */
+  folder(kind: string): string {
+    const folder = join(this.dir, `${kind}-${++this.#count}`);
+    this.#folders.push(folder);
+    return folder;
+  }
+
+  /** Removes all that was made so far. */
+  clear(): void {
+    const stale = [...this.#folders.splice(0), ...(this.#storeDir === undefined ? [] : [this.#storeDir])];
+    for (const folder of stale) rmSync(folder, { recursive: true, force: true });
+  }
+
+  /**
+   * A fresh repository of `contender`: attributes committed, a branch `empty` that holds no data. The earlier ones
+   * are removed, unless they are to be kept: ext4 looks for a free inode for up to a second where thousands
+   * were freed in the last minute, which would be charged to the one that comes next.
+   */
+  repository(contender: Contender, { keep = false } = {}): Repository {
+    if (!keep) this.clear();
+    const folder = this.folder('repository');
+    const home = this.folder('home');
     mkdirSync(home, { recursive: true });
     const repository = new Repository(folder, this.#environment(home, contender), contender, this.#storeDir);
     const settings = [
@@ -213,7 +230,10 @@ export class Repository {
   }
 
   /** Runs a command and flushes what it wrote, measured. */
-  measure(command: readonly string[], options: Pick<RunOptions, 'stdin' | 'repeat'> = {}): Promise<Cost> {
+  measure(
+    command: readonly string[],
+    options: Partial<Pick<RunOptions, 'stdin' | 'repeat' | 'cwd'>> = {},
+  ): Promise<Cost> {
     return measure(command, { cwd: this.folder, env: this.env, sync: this.folder, ...options });
   }
 

@@ -1,6 +1,5 @@
 /** The same bytes by cp: what they cost at least, once for each step that is compared with it. */
-import { rmSync } from 'node:fs';
-import { join } from 'node:path';
+import { rmSync, statSync } from 'node:fs';
 import type { Bench } from '../bench.ts';
 import { COPY_COMMAND, copyMissing } from '../contenders.ts';
 import { measure } from '../measure.ts';
@@ -13,14 +12,14 @@ export async function copies(
   source: string,
 ): Promise<void> {
   const missing = copyMissing();
-  const target = join(bench.arena.dir, 'copy');
   const options = { cwd: bench.arena.dir, env: process.env, sync: bench.arena.dir };
   for (const step of steps) {
     if (missing !== undefined) {
       bench.skip(name, step, COPY, missing);
       continue;
     }
+    const target = bench.arena.folder('copy');
     bench.enter(name, step, COPY, await measure([...COPY_COMMAND, source, target], options));
-    rmSync(target, { recursive: true });
+    if (statSync(source).isFile()) rmSync(target);
   }
 }

@@ -1,4 +1,7 @@
-/** Thousands of middling files in one commit. */
+/**
+ * Thousands of middling files in one commit, checked out in a directory of their own: nothing is deleted
+ * before the end, see Arena.repository.
+ */
 import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Bench } from '../bench.ts';
@@ -13,19 +16,21 @@ export async function manyFiles(bench: Bench): Promise<void> {
     'many',
     ['add', 'checkout'],
     async (contender) => {
-      const repository = bench.arena.repository(contender);
+      const repository = bench.arena.repository(contender, { keep: true });
       repository.place(source, 'data');
       await bench.step('many', 'add', repository, ['git', 'add', 'data']);
       repository.git('commit', '-q', '-m', 'first');
-      repository.git('switch', '-q', 'empty');
-      await bench.step('many', 'checkout', repository, ['git', 'switch', '-q', 'main']);
+      const tree = bench.arena.folder('worktree');
+      repository.git('worktree', 'add', '-q', '--detach', tree, 'empty');
+      await bench.step('many', 'checkout', repository, ['git', 'checkout', '-q', '--detach', 'main'], tree);
       if (contender.faithful) {
         const wrong = readdirSync(source).find(
-          (name) => !sameContent(join(source, name), join(repository.folder, 'data', name)),
+          (name) => !sameContent(join(source, name), join(tree, 'data', name)),
         );
         if (wrong !== undefined) throw new Error(`checkout left other bytes than were added in ${wrong}`);
       }
     },
     () => copies(bench, 'many', ['add', 'checkout'], source),
   );
+  bench.arena.clear();
 }
