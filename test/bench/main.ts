@@ -13,18 +13,27 @@ import { manyFiles } from './cases/many-files.ts';
 import { memory } from './cases/memory.ts';
 import { million } from './cases/million.ts';
 import { startup } from './cases/startup.ts';
-import { listContenders } from './contenders.ts';
+import { type Contender, listContenders } from './contenders.ts';
 import { type BenchOptions, parseOptions, USAGE } from './options.ts';
 
 /** Below this, Node's start is a large part of every figure. */
 const MEANINGFUL_MB = 256;
+
+function chosen(names: readonly string[] | undefined): Contender[] {
+  const all = listContenders();
+  const known = all.map(({ name }) => name);
+  const unknown = names?.find((name) => !known.includes(name));
+  if (unknown !== undefined)
+    throw new Error(`--contender ${unknown}: expected one of ${known.map((name) => `'${name}'`).join(', ')}`);
+  return all.filter(({ name }) => names?.includes(name) ?? true);
+}
 
 async function run(options: BenchOptions): Promise<number> {
   const dir = options.dir ?? tmpdir();
   mkdirSync(dir, { recursive: true });
   const scratch = realpathSync(mkdtempSync(join(dir, 'git2db-bench-')));
   const inputs = options.dir === undefined ? scratch : dir;
-  const bench = new Bench(options, { scratch, inputs: join(inputs, 'inputs') }, listContenders());
+  const bench = new Bench(options, { scratch, inputs: join(inputs, 'inputs') }, chosen(options.contenders));
   const cleanUp = () => rmSync(scratch, { recursive: true, force: true });
   for (const [signal, code] of [
     ['SIGINT', 130],

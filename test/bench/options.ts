@@ -16,6 +16,8 @@ export type Case = (typeof CASES)[number];
 
 export interface BenchOptions {
   readonly cases: ReadonlySet<Case>;
+  /** Names of those that take part; all unless given. `cp` always does. */
+  readonly contenders: readonly string[] | undefined;
   /** MiB of each large file. */
   readonly sizeMb: number;
   /** GiB of the file that only memory is looked at for. */
@@ -37,6 +39,7 @@ export interface BenchOptions {
 export const USAGE = `usage: npm run bench -- [options]
 
   --case NAME        one of ${CASES.join(', ')}; may be repeated; all unless given
+  --contender NAME   one of those in the tables; may be repeated; all unless given
   --size-mb N        size of each large file in MiB (1024)
   --many N           number of files of 256 KiB (2000)
   --adds N           separate runs of git add before gc (5000, or --many where that is given)
@@ -54,6 +57,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | 'help' {
     args: [...args],
     options: {
       case: { type: 'string', multiple: true },
+      contender: { type: 'string', multiple: true },
       'size-mb': { type: 'string' },
       many: { type: 'string' },
       adds: { type: 'string' },
@@ -71,6 +75,7 @@ export function parseOptions(args: readonly string[]): BenchOptions | 'help' {
   const many = whole('--many', values.many, 2000);
   return {
     cases: new Set((values.case ?? CASES).map(knownCase)),
+    contenders: values.contender,
     sizeMb,
     bigGb: positive('--big-gb', values['big-gb'], (8 * sizeMb) / 1024),
     many,
