@@ -13,7 +13,7 @@ import {
 } from 'node:fs';
 import { createRequire } from 'node:module';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
 
 const root = dirname(dirname(fileURLToPath(import.meta.url)));
@@ -124,21 +124,36 @@ async function bundle() {
     build({ ...common, entryPoints: { git2db: 'src/cli/main.ts' }, banner: { js: `${program}\n${url}` } }),
     build({
       ...common,
-      entryPoints: { 'git2db-mount': 'src/mount-helper/main.ts' },
-      banner: { js: `${program}\n${url}` },
-    }),
-    build({
-      ...common,
       entryPoints: {
-        'fuse-server': 'src/mount-helper/fuse/server-process.ts',
-        'fuse-loop': 'src/mount-helper/fuse/loop-worker.ts',
+        'git2db-mount-core': 'src/mount-helper/main.ts',
+        'fuse-server-core': 'src/mount-helper/fuse/server-process.ts',
+        'fuse-loop-core': 'src/mount-helper/fuse/loop-worker.ts',
         'userns-holder': 'src/mount-helper/userns-holder.ts',
       },
       banner: { js: url },
     }),
   ]);
+  const runner = readFileSync('scripts/run-cached.cjs', 'utf8');
+  writeFileSync(join(bin, 'git2db-mount.js'), `${program}\n${runner}`);
+  for (const name of ['fuse-server', 'fuse-loop']) writeFileSync(join(bin, `${name}.js`), runner);
+  await makeCaches(bin);
   for (const name of ['git2db', 'git2db-filter', 'git2db-mount']) {
     chmodSync(join(bin, `${name}.js`), 0o755);
+  }
+}
+
+/** What the engine makes of the programs that have to start quickly: it counts only with the same flags. */
+async function makeCaches(bin) {
+  const compiled = forTests ? 'build/src' : 'dist';
+  const { SERVER_FLAGS } = await import(pathToFileURL(join(root, compiled, 'mount-helper/fuse/start.js')));
+  const files = (...names) => names.map((name) => join(root, bin, `${name}-core.js`));
+  const script = 'scripts/make-cache.cjs';
+  for (const args of [
+    [script, ...files('git2db-mount')],
+    [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
+  ]) {
+    const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' });
+    if (status !== 0) process.exit(status ?? 1);
   }
 }
 

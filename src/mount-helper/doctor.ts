@@ -5,7 +5,7 @@
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { messageOf } from '../xet/errors.ts';
-import { findProgram } from './fuse-requirements.ts';
+import { findProgram } from './find-program.ts';
 import { isCallers, listMounts, type MountList } from './list.ts';
 import { findLitter } from './mount-records.ts';
 import { showPath } from './path.ts';

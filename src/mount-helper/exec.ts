@@ -8,7 +8,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Git2dbError } from '../xet/errors.ts';
-import { findProgram } from './fuse-requirements.ts';
+import { findProgram } from './find-program.ts';
 import { findListed, type ListedMount, listMounts, notMounted } from './list.ts';
 import { findMount, readMountTable } from './mount-table.ts';
 import { currentDirectory, resolvePath, showPath } from './path.ts';

@@ -1,9 +1,9 @@
 /** What a FUSE mount needs of the machine, asked before anything is done. */
 import { accessSync, closeSync, constants, openSync, readFileSync, statSync } from 'node:fs';
 import { release } from 'node:os';
-import { delimiter, join } from 'node:path';
 import { type ErrorCode, errnoOf, Git2dbError } from '../xet/errors.ts';
 import type { Caller } from './caller.ts';
+import { findFusermount } from './find-program.ts';
 
 export interface FuseNeeds {
   readonly caller: Pick<Caller, 'mayMount'>;
@@ -29,13 +29,7 @@ export function checkFuse(needs: FuseNeeds, places: FusePlaces = PLACES): string
   requireKernel(places.kernelRelease, KERNEL_MIN, 'the FUSE backend');
   checkDevice(places.device, needs.caller.mayMount);
   if (needs.caller.mayMount) return undefined;
-  const program = findProgram('fusermount3', needs.searchPath);
-  if (program === undefined) {
-    throw refuse(
-      'FUSERMOUNT_MISSING',
-      'fusermount3, which mounts for ordinary users, is not on PATH; install the package fuse3',
-    );
-  }
+  const program = findFusermount(needs.searchPath);
   if (needs.allowOther && !allowsOther(places.config)) {
     throw refuse(
       'ALLOW_OTHER_FORBIDDEN',
@@ -66,28 +60,6 @@ function checkDevice(device: string, opensItself: boolean): void {
       `${device} is not there (${errno}); as root: modprobe fuse (in a container: --device ${device})`,
       error,
     );
-  }
-}
-
-/** The first of its name that may be run, on `searchPath` or where systems keep theirs. */
-/** mount(8) runs its helpers without PATH. */
-const DEFAULT_PATH = '/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin';
-
-/** The first executable file of this name; undefined when there is none. */
-export function findProgram(name: string, searchPath: string): string | undefined {
-  return (searchPath || DEFAULT_PATH)
-    .split(delimiter)
-    .filter((directory) => directory.startsWith('/'))
-    .map((directory) => join(directory, name))
-    .find(isExecutable);
-}
-
-function isExecutable(path: string): boolean {
-  try {
-    accessSync(path, constants.X_OK);
-    return statSync(path).isFile();
-  } catch {
-    return false;
   }
 }
 

@@ -23,6 +23,7 @@ export const OPTION_MANUAL: readonly (readonly [option: string, meaning: string]
   ['allow_other', 'FUSE: other users may enter (root: always)'],
   ['default_permissions', 'FUSE: the kernel checks permissions (always)'],
   ['noacl', 'FUSE: no access control lists'],
+  ['passthrough=auto|on|off', 'FUSE: the kernel reads and writes files by itself (auto)'],
   ['timeout=SECONDS', 'FUSE: how long names and attributes are cached (as long as it goes)'],
   ['whiteouts=auto|kernel|all', 'FUSE: which names hide what is below'],
   ['squash_to_root, squash_to_uid=N, squash_to_gid=N', 'FUSE: all files seem to belong to N'],

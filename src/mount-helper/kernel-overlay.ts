@@ -23,6 +23,8 @@ import {
 } from './kernel-options.ts';
 import type { MountOptions } from './mount-options.ts';
 import { isWithin } from './mount-table.ts';
+import { hasWhiteoutNames } from './overlay/whiteout-layers.ts';
+import { showPath } from './path.ts';
 import { ensurePrivateDirectory } from './record-places.ts';
 import { securityLabels } from './security-labels.ts';
 import { EINVAL, ENAMETOOLONG, ENOSYS, errnoMessage, errnoName } from './system/errno.ts';
@@ -57,7 +59,7 @@ const O_PATH = 0o10000000;
 
 export const kernelBackend: MountBackend = {
   name: 'kernel',
-  check({ caller, options, stamp }) {
+  check({ caller, options, stamp }, { lowers, upper }) {
     if (!caller.mayMount) {
       throw unavailable("only root may mount the kernel's overlay; as an ordinary user take --backend fuse");
     }
@@ -67,6 +69,14 @@ export const kernelBackend: MountBackend = {
     }
     if (stamp?.mknodFailed === true) {
       throw unavailable('the upper has whiteouts that only our FUSE overlay reads; take --backend fuse');
+    }
+    const layers = upper === undefined ? lowers : [upper, ...lowers];
+    const named = layers.find(({ path }) => hasWhiteoutNames(path, options.whiteouts));
+    if (named !== undefined) {
+      throw unavailable(
+        `${named.role} ${showPath(named.path)} was made for fuse-overlayfs or by a container engine, with whiteouts ` +
+          'that only our FUSE overlay reads; take --backend fuse, or -o whiteouts=kernel if it has none',
+      );
     }
   },
   async mount(request) {
@@ -81,6 +91,7 @@ function beyondKernel(options: MountOptions): string | undefined {
   if (options.xattrPermissions !== 0) return 'xattr_permissions';
   if (options.whiteouts === 'all') return 'whiteouts=all';
   if (options.noacl) return 'noacl';
+  if (options.passthrough === 'off') return 'passthrough=off';
   return undefined;
 }
 

@@ -8,6 +8,9 @@ export type WhiteoutReading = 'auto' | 'kernel' | 'all';
 /** Where the overlay's own extended attributes live: `trusted.overlay.` or `user.overlay.`. */
 export type XattrNamespace = 'trusted' | 'user';
 
+/** Does the kernel read and write files by itself: where it can, `on`: or there is no mount. */
+export type Passthrough = 'auto' | 'on' | 'off';
+
 export interface MountOptions {
   /** Topmost first; at least one. */
   readonly lowers: readonly Buffer[];
@@ -38,6 +41,8 @@ export interface MountOptions {
   /** How long the kernel may cache names and attributes; undefined: as long as it likes. */
   readonly timeoutMs?: number;
   readonly whiteouts: WhiteoutReading;
+  /** FUSE backend only; undefined: auto. */
+  readonly passthrough?: Passthrough;
   /** Kernel backend only: asked for by name. */
   readonly index?: boolean;
   readonly metacopy?: boolean;

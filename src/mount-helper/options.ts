@@ -91,6 +91,7 @@ const READERS: Readonly<Record<string, Reader>> = {
   default_permissions: flag('defaultPermissions', true),
   noacl: flag('noacl', true),
   whiteouts: choice('whiteouts', { auto: 'auto', kernel: 'kernel', all: 'all' }),
+  passthrough: choice('passthrough', { auto: 'auto', on: 'on', off: 'off' }),
   timeout: (draft, option) => {
     draft.timeoutMs = parseSeconds(option) * 1000;
   },

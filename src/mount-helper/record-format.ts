@@ -161,6 +161,7 @@ const OPTION_FIELDS: Fields<MountOptions> = {
   noacl: isFlag,
   timeoutMs: isMissingOr(isDuration),
   whiteouts: isOneOf('auto', 'kernel', 'all'),
+  passthrough: isMissingOr(isOneOf('auto', 'on', 'off')),
   index: isMissingOr(isFlag),
   metacopy: isMissingOr(isFlag),
   redirectDir: isMissingOr(isOneOf('on', 'off', 'follow', 'nofollow')),

@@ -39,7 +39,8 @@ export function findUpperUse(
     const { upper: recorded, merged } = record.options;
     if (record.id === except || recorded === undefined) continue;
     if (!sameUpper(recorded, record.upperIdentity)) continue;
-    const { state, processes } = assess(record, host);
+    const { state: assessed, processes } = assess(record, host);
+    const state = assessed === 'unsure' ? askKernel(record, upper, identity, host) : assessed;
     if (state === 'ended') removeRecord(places, record.id);
     // With its server gone, or lost altogether, a mount writes nothing any more.
     if (state === 'ended' || state === 'dead' || state === 'lost') continue;
@@ -52,6 +53,21 @@ export function findUpperUse(
     }
   }
   return undefined;
+}
+
+/**
+ * The place that a record names may be gone, and its directory be here all the same: or another one that got
+ * its numbers. Of that the kernel can tell whether one of its overlays writes to it.
+ */
+function askKernel(
+  { backend }: MountRecord,
+  upper: Buffer,
+  identity: string | undefined,
+  host: HostView,
+): 'mounted' | 'ended' | 'unsure' {
+  const answer =
+    backend === 'kernel' && identity !== undefined ? host.isUpperInKernel(upper, identity) : undefined;
+  return answer === undefined ? 'unsure' : answer ? 'mounted' : 'ended';
 }
 
 /** The refusal, with what to do about it. */

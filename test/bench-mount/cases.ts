@@ -110,6 +110,14 @@ export function listSteps(sizes: Sizes): Step[] {
       run: async (place) => [await ready(place)],
     },
     {
+      // The floor: what starting our program takes before it does anything.
+      case: 'ready',
+      rows: ['mount ready: Node alone'],
+      contenders: [RAW],
+      lower: fileLayer,
+      run: async () => [1000 * (await wallS([process.execPath, '-e', '0'], '/'))],
+    },
+    {
       case: 'memory',
       rows: ['server memory, idle', 'server memory, all names known'],
       contenders: [OURS, PEER],

@@ -29,11 +29,19 @@ function layers({ lower, upper, work }: Place): string {
   return `lowerdir=${lower},upperdir=${upper},workdir=${work}`;
 }
 
-function ours(name: string, backend: string, missing: string | undefined): Contender {
+function ours(
+  name: string,
+  backend: string,
+  missing: string | undefined,
+  ...more: readonly string[]
+): Contender {
   return {
     name,
     missing: (existsSync(PROGRAM) ? undefined : `${PROGRAM} is not built`) ?? missing,
-    command: (place) => [process.execPath, PROGRAM, '--backend', backend, '-o', layers(place), place.merged],
+    command: (place) => {
+      const options = [layers(place), ...more].join(',');
+      return [process.execPath, PROGRAM, '--backend', backend, '-o', options, place.merged];
+    },
     unmount: ({ merged }) => [process.execPath, PROGRAM, 'umount', merged],
   };
 }
@@ -43,7 +51,7 @@ export function listContenders(): Contender[] {
   const root = process.getuid!() === 0 ? undefined : 'needs root';
   const umount = ({ merged }: Place) => (root ? ['fusermount3', '-u', merged] : ['umount', merged]);
   return [
-    ours(OURS, 'fuse', fuse),
+    ours(OURS, 'fuse', fuse, 'passthrough=off'),
     {
       name: PEER,
       missing: fuse ?? withoutProgram(PEER),
@@ -57,7 +65,7 @@ export function listContenders(): Contender[] {
       unmount: umount,
     },
     ours(KERNEL_OURS, 'kernel', root),
-    ours(PASSTHROUGH, 'fuse', fuse ?? root ?? withoutPassthrough()),
+    ours(PASSTHROUGH, 'fuse', fuse ?? root ?? withoutPassthrough(), 'passthrough=on'),
     { name: RAW, missing: undefined, command: undefined, unmount: undefined },
   ];
 }
@@ -68,7 +76,7 @@ function withoutProgram(program: string): string | undefined {
     : undefined;
 }
 
-/** The server takes it for files of the upper where it can. The kernel gives it to CAP_SYS_ADMIN of the first user namespace, from 6.9 on. */
+/** For files of the upper. The kernel gives it to CAP_SYS_ADMIN of the first user namespace, from 6.9 on. */
 function withoutPassthrough(): string | undefined {
   const [major, minor] = readFileSync('/proc/sys/kernel/osrelease', 'utf8').split('.').map(Number) as [
     number,

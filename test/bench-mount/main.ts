@@ -65,7 +65,7 @@ async function bench(options: MountBenchOptions): Promise<number> {
   } else {
     const facts = Object.entries(machine()).map(([name, value]) => `${name}: ${value}`);
     process.stdout.write(
-      `${facts.join('; ')}\nmedians of ${options.rounds} rounds; what root's server writes goes through passthrough where the kernel has it\n\n${report.text(names)}\n`,
+      `${facts.join('; ')}\nmedians of ${options.rounds} rounds; passthrough only in the rows and the column that say so\n\n${report.text(names)}\n`,
     );
   }
   return failed ? 1 : 0;

@@ -28,6 +28,7 @@ export const ROWS: readonly Row[] = [
   { case: 'git', name: 'git checkout', unit: 's', limit: AHEAD, over: PEER },
   { case: 'ready', name: 'mount ready', unit: 'ms', limit: 150 },
   { case: 'ready', name: 'mount ready, kernel', unit: 'ms', who: `${OURS} (kernel)`, limit: 50 },
+  { case: 'ready', name: 'mount ready: Node alone', unit: 'ms' },
   { case: 'memory', name: 'server memory, idle', unit: 'bytes', limit: 80 * MIB },
   { case: 'memory', name: 'server memory, all names known', unit: 'bytes', limit: 200 * MIB },
   { case: 'delay', name: 'longest stat during a copy-up', unit: 'ms', limit: 20 },

@@ -11,10 +11,11 @@ import {
   readFileSync,
   realpathSync,
   rmSync,
+  symlinkSync,
   writeFileSync,
 } from 'node:fs';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { EXIT_CODES, EXIT_OK, EXIT_USAGE } from '../../src/exit-codes.ts';
@@ -175,6 +176,23 @@ real(title('mount(8) mounts what stands in /etc/fstab, with octal escapes'), (t)
   const mounted = spawnSync('mount', ['-T', table, merged], { encoding: 'utf8' });
   t.is(mounted.status, 0, mounted.stderr);
   t.deepEqual(readdirSync(merged), ['file']);
+});
+
+real(title('mount(8) finds it by its bare name, without PATH, where a wrapper names node'), (t) => {
+  const { folder, layers, merged } = sandbox(t);
+  writeFileSync(
+    join(folder, 'fstab'),
+    `git2db ${merged} fuse.git2db-mount ${layers},backend=kernel,nofail 0 0\n`,
+  );
+  // The place of the wrapper is replaced for this command alone.
+  const script =
+    'mount -t tmpfs tmpfs /usr/local/sbin && cp bin/git2db-mount /usr/local/sbin && mount -T fstab "$0" && ' +
+    'cat "$0/file" && umount "$0"';
+  const mounted = spawnSync('unshare', ['--mount', 'sh', '-c', script, merged], {
+    cwd: folder,
+    encoding: 'utf8',
+  });
+  t.like(mounted, { status: 0, stdout: 'from below', stderr: '' });
 });
 
 real(title('arguments keep their bytes, also those that are no UTF-8'), (t) => {
@@ -415,6 +433,45 @@ const mayUseFuse = mayMount && existsSync('/dev/fuse');
     t.is(run(['--backend', 'fuse', '-o', layers, merged]).status, EXIT_OK);
     t.is(readFileSync(join(merged, 'file'), 'utf8'), 'from below');
     t.deepEqual(run(['umount', merged]), { status: EXIT_OK, stdout: '', stderr: '' });
+  },
+);
+
+(mayUseFuse ? test.serial : test.serial.skip)(
+  mayUseFuse
+    ? "as a container engine's mount program it takes FUSE, and reads whiteouts as the engine unpacks them"
+    : 'a mount program (skipped: no FUSE here)',
+  async (t) => {
+    const { folder, merged } = sandbox(t);
+    const storage = join(folder, 'overlay');
+    const layers = { base: ['etc/gone', 'etc/kept', 'dir/old'], top: ['etc/.wh.gone', 'dir/.wh..wh..opq'] };
+    mkdirSync(join(storage, 'l'), { recursive: true });
+    for (const [layer, files] of Object.entries(layers)) {
+      for (const file of files) {
+        mkdirSync(join(storage, layer, 'diff', dirname(file)), { recursive: true });
+        writeFileSync(join(storage, layer, 'diff', file), '');
+      }
+      symlinkSync(`../${layer}/diff`, join(storage, 'l', layer));
+    }
+    for (const name of ['diff', 'work']) mkdirSync(join(storage, 'container', name), { recursive: true });
+    writeFileSync(join(storage, '.has-mount-program'), 'true');
+    const options = 'lowerdir=l/top:l/base,upperdir=container/diff,workdir=container/work,,volatile';
+    // The kernel would show the whiteouts as files.
+    const kernel = run(['--backend', 'kernel', '-o', options, merged], { cwd: storage });
+    t.is(kernel.status, EXIT_CODES.BACKEND_UNAVAILABLE);
+    t.regex(kernel.stderr, /upperdir .*\/container\/diff was made .*take --backend fuse/);
+    t.is(run(['-o', options, merged], { cwd: storage }).status, EXIT_OK);
+    // Its type is how the engine knows that it is mounted.
+    t.is(mountOn(merged)?.type, 'fuse.git2db-mount');
+    t.deepEqual(readdirSync(join(merged, 'etc')), ['kept']);
+    t.deepEqual(readdirSync(join(merged, 'dir')), []);
+    const server = serverOf(merged);
+    t.is(spawnSync('umount', [merged]).status, 0);
+    await untilGone(server);
+    // Without the storage's mark such names are names; with the option they are none anywhere.
+    rmSync(join(storage, '.has-mount-program'));
+    t.is(run(['--backend', 'fuse', '-o', options, merged], { cwd: storage }).status, EXIT_OK);
+    t.deepEqual(readdirSync(join(merged, 'etc')).sort(), ['.wh.gone', 'gone', 'kept']);
+    t.is(run(['umount', merged]).status, EXIT_OK);
   },
 );
 

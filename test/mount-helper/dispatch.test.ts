@@ -68,7 +68,8 @@ function dispatch(
 
 const CALLER = { uid: 1000, gid: 100, pid: 4711 };
 const HEADER = { node: 7, ...CALLER };
-const ENTRY = emptyEntry();
+// As the calls are noted: what there is of it without its class.
+const ENTRY = structuredClone(emptyEntry());
 const ATTRIBUTES = { timeoutMs: 0, attributes: ENTRY.attributes };
 const OPEN = { handle: 0, flags: 0, backingId: 0 };
 
@@ -428,7 +429,7 @@ test('an attribute is answered with its value, or its size', (t) => {
 test('entries that were taken are sent although the listing then failed', (t) => {
   const answers: Partial<FileSystem> = {
     readdir: (_handle, offset, _withEntries, out) => {
-      if (offset === 0) out.add(Buffer.from('a'), 1n, 8, 1);
+      if (offset === 0) out.add(Buffer.from('a'), 1, 1n, 8, 1);
       return -EIO;
     },
   };

@@ -93,6 +93,7 @@ const anyOptions = fc.record(
     noacl: fc.boolean(),
     timeoutMs: fc.constantFrom(0, 1000, 1.5),
     whiteouts: fc.constantFrom('auto', 'kernel', 'all'),
+    passthrough: fc.constantFrom('auto', 'on', 'off'),
     index: fc.boolean(),
     metacopy: fc.boolean(),
     redirectDir: fc.constantFrom('on', 'off', 'follow', 'nofollow'),
@@ -275,7 +276,8 @@ interface World {
   readonly answers?: boolean;
   readonly mountNamespace?: string;
   readonly pidNamespace?: string;
-  readonly inKernel?: boolean;
+  /** Of any upper, or of some. */
+  readonly inKernel?: boolean | ((upper: string) => boolean | undefined);
   /** Of the namespace that is looked for. */
   readonly sight?: NamespaceSight;
   readonly otherTable?: string;
@@ -294,7 +296,8 @@ function world(of: World): HostView {
     tableOf: () => (of.otherTable === undefined ? undefined : table(of.otherTable)),
     isAlive: ({ pid }) => of.alive?.includes(pid) ?? false,
     findMountNamespace: () => of.sight ?? { seen: 'unsure' },
-    isUpperInKernel: () => of.inKernel,
+    isUpperInKernel: (upper) =>
+      typeof of.inKernel === 'function' ? of.inKernel(upper.toString()) : of.inKernel,
     answers: () => of.answers ?? false,
   };
 }
@@ -526,6 +529,18 @@ test('the kernel decides about a namespace that cannot be seen, and about detach
   const detached = { ...RECORD, phase: 'detached', users: [SERVER] } as const;
   t.is(assess(detached, world({ alive: [], inKernel: true })).state, 'detached');
   t.is(assess(detached, world({ alive: [77], inKernel: false })).state, 'ended');
+});
+
+test('the kernel is asked about a directory that a record knows by another path', (t) => {
+  const { upperIdentity } = newRecord({ ...OPTIONS, upper: Buffer.from(tmpdir()) }, 'kernel');
+  const record = { ...RECORD, upperIdentity: upperIdentity! };
+  const here = (answer: boolean | undefined): World => ({
+    mountNamespace: '300',
+    inKernel: (upper) => (upper === tmpdir() ? answer : undefined),
+  });
+  t.is(use(t, record, here(false), tmpdir()), undefined);
+  t.is(use(t, record, here(true), tmpdir())?.certainty, 'in use');
+  t.is(use(t, record, here(undefined), tmpdir())?.certainty, 'unsure');
 });
 
 test('an upper is free when its mount has ended, is lost or dead, or is the caller himself', (t) => {

@@ -124,7 +124,7 @@ test('of two options that contradict each other the later one counts, over sever
 
 test('every option with a meaning arrives', (t) => {
   const options = parse(
-    'lowerdir=/a,upperdir=/u,workdir=/w,volatile,nonempty,allow_other,default_permissions,noacl,whiteouts=all,' +
+    'lowerdir=/a,upperdir=/u,workdir=/w,volatile,nonempty,allow_other,default_permissions,noacl,whiteouts=all,passthrough=off,' +
       'timeout=1.5,squash_to_uid=7,squash_to_gid=8,uidmapping=0:100:10:10:500:1,gidmapping=0:5:6,xattr_permissions=2,' +
       'userxattr,redirect_dir=follow,index=on,metacopy=off,xino=on,context="a,b",nodev',
     ['SRC', '/m'],
@@ -137,6 +137,7 @@ test('every option with a meaning arrives', (t) => {
     defaultPermissions: true,
     noacl: true,
     whiteouts: 'all',
+    passthrough: 'off',
     timeoutMs: 1500,
     squashToUid: 7,
     squashToGid: 8,

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   chownSync,
@@ -10,6 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { FATTR_MODE } from '../../src/mount-helper/fuse/protocol.ts';
 import { cString, lgetxattr, lsetxattr } from '../../src/mount-helper/system/libc.ts';
 import { newEntry, newOpen, type Rig, remount, rig } from './helpers/overlay-rig.ts';
 import {
@@ -416,4 +418,26 @@ test('the lower layers are not touched', (t) => {
   r.rmdir('e');
   mkdirSync(join(r.base, 'unrelated'));
   t.deepEqual(list(), before);
+});
+
+rootTest('what chattr has made immutable in a lower layer is neither changed nor removed', (t) => {
+  const r = rig(t, { lowers: [{ f: 'x', 'd/in': 'x', 'e/': '', other: 'o' }] });
+  const protectedOnes = ['f', 'd', 'e'].map((name) => join(r.lowers[0]!, name));
+  const set = spawnSync('chattr', ['+i', ...protectedOnes], { encoding: 'utf8' });
+  t.teardown(() => spawnSync('chattr', ['-i', ...protectedOnes]));
+  // Not every file system has such flags.
+  if (set.status !== 0) return t.pass(set.stderr);
+  t.throws(() => r.open('f', 1), { message: 'EPERM' });
+  t.throws(() => r.setattr('f', { valid: FATTR_MODE, mode: 0o600 }), { message: 'EPERM' });
+  t.throws(() => r.create('d/new'), { message: 'EPERM' });
+  t.is(r.setxattr('d', 'user.x', '1'), 'EPERM');
+  t.is(r.link('f', 'link'), 'EPERM');
+  t.is(r.rename('f', 'renamed'), 'EPERM');
+  t.is(r.rename('other', 'f'), 'EPERM');
+  t.is(r.rename('f', 'other', EXCHANGE), 'EPERM');
+  t.is(r.unlink('f'), 'EPERM');
+  t.is(r.unlink('d/in'), 'EPERM');
+  t.is(r.rmdir('e'), 'EPERM');
+  t.deepEqual(r.dump(), { 'd/': '', 'd/in': 'x', 'e/': '', f: 'x', other: 'o' });
+  t.true(workIsEmpty(r));
 });

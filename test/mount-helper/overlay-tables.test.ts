@@ -17,7 +17,7 @@ function table(): { table: InodeTable; root: Node; dropped: number[] } {
 }
 
 function statxOf(ino: bigint, device: bigint): Statx {
-  const s = newStatx() as Buffer;
+  const s = newStatx();
   s.writeBigUInt64LE(ino, 32);
   s.writeUInt32LE(Number(device >> 32n), 136);
   s.writeUInt32LE(Number(device & 0xffffffffn), 140);

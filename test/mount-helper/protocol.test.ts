@@ -1,18 +1,19 @@
 import { readFileSync } from 'node:fs';
 import test from 'ava';
 import fc from 'fast-check';
-import { emptyAttributes } from '../../src/mount-helper/fuse/answers.ts';
+import { type AttributeFields, emptyAttributes } from '../../src/mount-helper/fuse/answers.ts';
 import { getInt64, getUint64, nameEnd, stringEnd } from '../../src/mount-helper/fuse/decode.ts';
 import {
   DirectoryEncoder,
-  encodeAttributes,
   encodeAttributesAnswer,
+  encodeAttributesNotice,
   encodeEntry,
   encodeOpen,
   encodeStatistics,
+  NOTICE_SIZE,
   putUint64,
 } from '../../src/mount-helper/fuse/encode.ts';
-import type { Attributes, EntryAnswer } from '../../src/mount-helper/fuse/file-system.ts';
+import type { EntryAnswer } from '../../src/mount-helper/fuse/file-system.ts';
 import { answerInit } from '../../src/mount-helper/fuse/init.ts';
 import { INIT } from '../../src/mount-helper/fuse/opcodes.ts';
 import {
@@ -22,6 +23,7 @@ import {
   errnoMessage,
   errnoName,
 } from '../../src/mount-helper/system/errno.ts';
+import { attributesOf, fieldsOf } from './helpers/attributes.ts';
 import { frameOf, request, u32 } from './helpers/frames.ts';
 
 interface Vectors {
@@ -35,7 +37,7 @@ interface Vectors {
 // Structures filled by a C program with the kernel's own header, in hexadecimal.
 const vectors = JSON.parse(readFileSync('test/vectors/fuse-structures.json', 'utf8')) as Vectors;
 
-const KNOWN: Attributes = {
+const KNOWN = attributesOf({
   ino: 0x1122334455667788n,
   size: 0x0102030405,
   blocks: 0x0607,
@@ -51,7 +53,7 @@ const KNOWN: Attributes = {
   gid: 0xfffffffe,
   rdev: 0x801,
   blksize: 4096,
-};
+});
 
 const KNOWN_ENTRY: EntryAnswer = {
   node: 42,
@@ -61,23 +63,23 @@ const KNOWN_ENTRY: EntryAnswer = {
   attributes: KNOWN,
 };
 
-function encoded(size: number, encode: (view: DataView) => unknown): string {
+function encoded(size: number, encode: (words: Uint32Array) => unknown): string {
   const bytes = Buffer.alloc(size, 0xee);
-  encode(new DataView(bytes.buffer, bytes.byteOffset, size));
+  encode(new Uint32Array(bytes.buffer, bytes.byteOffset, size / 4));
   return bytes.toString('hex');
 }
 
 test("answers lie in memory as the kernel's header has them", (t) => {
   t.is(
-    encoded(128, (view) => encodeEntry(view, 0, KNOWN_ENTRY)),
+    encoded(128, (words) => encodeEntry(words, 0, KNOWN_ENTRY)),
     vectors.entry,
   );
   t.is(
-    encoded(104, (view) => encodeAttributesAnswer(view, 0, { timeoutMs: 1500, attributes: KNOWN })),
+    encoded(104, (words) => encodeAttributesAnswer(words, 0, { timeoutMs: 1500, attributes: KNOWN })),
     vectors.attributes,
   );
   t.is(
-    encoded(16, (view) => encodeOpen(view, 0, { handle: 2 ** 40 + 5, flags: 130, backingId: 9 })),
+    encoded(16, (words) => encodeOpen(words, 0, { handle: 2 ** 40 + 5, flags: 130, backingId: 9 })),
     vectors.open,
   );
   const statistics = {
@@ -91,12 +93,12 @@ test("answers lie in memory as the kernel's header has them", (t) => {
     frsize: 512,
   };
   t.is(
-    encoded(80, (view) => encodeStatistics(view, 0, statistics)),
+    encoded(80, (words) => encodeStatistics(words, 0, statistics)),
     vectors.statistics,
   );
 });
 
-const someAttributes = fc.record<Attributes>({
+const someAttributes = fc.record<AttributeFields>({
   ino: fc.bigInt({ min: 0n, max: 2n ** 64n - 1n }),
   size: fc.maxSafeNat(),
   blocks: fc.maxSafeNat(),
@@ -116,9 +118,10 @@ const someAttributes = fc.record<Attributes>({
 
 test('attributes read back as they were written, whatever their values', (t) => {
   fc.assert(
-    fc.property(someAttributes, (attributes) => {
-      const view = new DataView(new ArrayBuffer(88));
-      encodeAttributes(view, 0, attributes);
+    fc.property(someAttributes, (fields) => {
+      const attributes = attributesOf(fields);
+      t.deepEqual(fieldsOf(attributes), fields);
+      const view = new DataView(attributes.words.buffer);
       const seconds = (at: number) => Number(view.getBigInt64(at, true));
       t.deepEqual(
         {
@@ -138,7 +141,7 @@ test('attributes read back as they were written, whatever their values', (t) => 
           rdev: view.getUint32(76, true),
           blksize: view.getUint32(80, true),
         },
-        attributes,
+        fields,
       );
     }),
   );
@@ -148,7 +151,7 @@ test('64-bit numbers read back as they were written', (t) => {
   fc.assert(
     fc.property(fc.maxSafeInteger(), (value) => {
       const view = new DataView(new ArrayBuffer(16));
-      putUint64(view, 8, value);
+      putUint64(new Uint32Array(view.buffer), 8, value);
       t.is(getInt64(view, 8), value);
       t.is(view.getBigInt64(8, true), BigInt(value));
       if (value >= 0) t.is(getUint64(view, 8), value);
@@ -158,7 +161,8 @@ test('64-bit numbers read back as they were written', (t) => {
 
 test('a cache time without end is one that the kernel can add to its clock', (t) => {
   const view = new DataView(new ArrayBuffer(128));
-  encodeEntry(view, 0, { ...KNOWN_ENTRY, entryTimeoutMs: Number.POSITIVE_INFINITY, attributesTimeoutMs: 0 });
+  const entry = { ...KNOWN_ENTRY, entryTimeoutMs: Number.POSITIVE_INFINITY, attributesTimeoutMs: 0 };
+  encodeEntry(new Uint32Array(view.buffer), 0, entry);
   t.true(view.getBigUint64(16, true) > 10n ** 9n);
   t.true(view.getBigUint64(16, true) < 10n ** 12n);
   t.is(view.getUint32(32, true), 0);
@@ -236,8 +240,8 @@ test('a directory reply has the entries that fit, whole, and says which did not'
         entry.attributes.ino = dirent.ino;
         entry.node = i + 2;
         return i % 2 === 0
-          ? encoder.add(dirent.name, dirent.ino, dirent.type, dirent.next)
-          : encoder.addWithEntry(dirent.name, dirent.type, dirent.next, entry);
+          ? encoder.add(dirent.name, dirent.name.length, dirent.ino, dirent.type, dirent.next)
+          : encoder.addWithEntry(dirent.name, dirent.name.length, dirent.type, dirent.next, entry);
       });
       t.true(encoder.length <= size);
       const parsed = parseDirents(bytes.subarray(16, 16 + encoder.length), withEntries);
@@ -313,4 +317,17 @@ test('error numbers have names and meanings', (t) => {
   t.is(errnoName(95), 'EOPNOTSUPP');
   t.is(errnoName(4000), 'errno 4000');
   t.is(errnoMessage(-13), 'permission denied (EACCES)');
+});
+
+test('a notice of changed attributes names the node and leaves its content alone', (t) => {
+  const words = new Uint32Array(NOTICE_SIZE / 4).fill(0xffff_ffff);
+  encodeAttributesNotice(words, 0x1_0000_0002);
+  const fields = [
+    '28000000 02000000', // its length; INVAL_INODE
+    '00000000 00000000', // no request
+    '02000000 01000000', // the node
+    'ffffffff ffffffff', // from before the content
+    '00000000 00000000',
+  ];
+  t.is(Buffer.from(words.buffer).toString('hex'), fields.join('').replaceAll(' ', ''));
 });

@@ -19,7 +19,6 @@ import {
   newStatx,
   S_IFCHR,
   S_IFMT,
-  STATX_BYTES,
   type Statx,
   statxAtime,
   statxAtimeNs,
@@ -142,7 +141,7 @@ test('large inode numbers, sizes and device numbers come out whole', (t) => {
       u32,
       u32,
       (ino, size, seconds, major, minor) => {
-        const raw = Buffer.alloc(STATX_BYTES);
+        const raw = newStatx();
         raw.writeBigUInt64LE(ino, 32);
         raw.writeBigUInt64LE(BigInt(size), 40);
         raw.writeBigInt64LE(BigInt(seconds), 112);

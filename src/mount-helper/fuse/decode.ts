@@ -15,8 +15,9 @@ export interface Frame {
 }
 
 export function createFrame(size: number): Frame {
-  const bytes = Buffer.alloc(size);
-  return { bytes, view: new DataView(bytes.buffer, bytes.byteOffset, size), length: 0 };
+  // No Buffer: its views, one for each name, are made by several functions in JavaScript.
+  const bytes = new Uint8Array(size);
+  return { bytes, view: new DataView(bytes.buffer), length: 0 };
 }
 
 /** The same request in memory of its own. */

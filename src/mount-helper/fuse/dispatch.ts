@@ -79,6 +79,11 @@ export class Dispatcher {
     return this.#out.bytes;
   }
 
+  /** The same bytes. */
+  get replyView(): DataView {
+    return this.#out.view;
+  }
+
   /**
    * Handles one request. Returns the length of the reply, NO_REPLY, or DEFERRED: then the same frame is to
    * be given again later. Never throws.

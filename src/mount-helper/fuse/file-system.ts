@@ -9,6 +9,10 @@
  * the same. Arguments are views into the server's buffers: valid until the method returns.
  */
 
+import type { Attributes } from './answers.ts';
+
+export type { Attributes } from './answers.ts';
+
 /** The request waits for the job that was given to `Waiting.waitFor`, and is then dispatched anew. */
 export const DEFERRED = -0x10000;
 
@@ -17,27 +21,6 @@ export interface Caller {
   uid: number;
   gid: number;
   pid: number;
-}
-
-/** What stat(2) shows. Times: whole seconds (may be negative) and nanoseconds in [0, 1e9). */
-export interface Attributes {
-  ino: bigint;
-  size: number;
-  /** Of 512 bytes. */
-  blocks: number;
-  atime: number;
-  atimeNs: number;
-  mtime: number;
-  mtimeNs: number;
-  ctime: number;
-  ctimeNs: number;
-  mode: number;
-  nlink: number;
-  uid: number;
-  gid: number;
-  /** As the kernel's `new_encode_dev`: minor & 0xff | major << 8 | (minor & ~0xff) << 12. */
-  rdev: number;
-  blksize: number;
 }
 
 /** Answer to LOOKUP and to all that make a name. `node` 0: there is no such name, and that may be cached. */
@@ -63,7 +46,7 @@ export interface OpenAnswer {
   backingId: number;
 }
 
-/** What SETATTR is to change; `valid` has the FATTR_* bits. Times as in `Attributes`. */
+/** What SETATTR is to change; `valid` has the FATTR_* bits. Times: whole seconds, may be negative, and nanoseconds. */
 export interface AttributesChange {
   valid: number;
   /** Meaningful with FATTR_FH. */
@@ -79,12 +62,19 @@ export interface AttributesChange {
 }
 
 /**
- * Takes directory entries, and says whether there is room. `nextOffset` is the cookie that resumes after
- * the entry. With `entry` the answer is that of READDIRPLUS and counts as a lookup when it was taken.
+ * Takes directory entries, and says whether there is room. The name is `name[0, length)`: one buffer may
+ * serve for all. `nextOffset` is the cookie that resumes after the entry. With `entry` the answer is that of
+ * READDIRPLUS and counts as a lookup when it was taken.
  */
 export interface DirectorySink {
-  add(name: Uint8Array, ino: bigint, type: number, nextOffset: number): boolean;
-  addWithEntry(name: Uint8Array, type: number, nextOffset: number, entry: EntryAnswer): boolean;
+  add(name: Uint8Array, length: number, ino: bigint, type: number, nextOffset: number): boolean;
+  addWithEntry(
+    name: Uint8Array,
+    length: number,
+    type: number,
+    nextOffset: number,
+    entry: EntryAnswer,
+  ): boolean;
 }
 
 export interface FileSystemStatistics {

@@ -1,5 +1,5 @@
 /** The serving thread of our overlay: the module that `server-process.ts` starts it with. */
-import { openOverlay } from './open-overlay.ts';
+import { openOverlay, openOwnDirectory } from './open-overlay.ts';
 import { serveInWorker } from './worker.ts';
 
-serveInWorker(openOverlay);
+serveInWorker(openOverlay, openOwnDirectory);

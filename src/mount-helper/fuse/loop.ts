@@ -31,8 +31,17 @@ export interface LoopHooks {
   onReady(session: Session): void;
   /** One line for the log: what should not have happened, and went on all the same. */
   onFault(message: string, error?: unknown): void;
+  /** What to do from `onReady` on until the first request comes. */
+  readonly leisure?: Leisure;
   /** With tracing: one line for each request. */
   readonly trace?: (line: string) => void;
+}
+
+/** Work that can be left at any time, in steps no longer than a request may wait. */
+export interface Leisure {
+  /** False: there is no more to do. */
+  step(): boolean;
+  end(): void;
 }
 
 /** Waits for jobs on behalf of requests. Given to the file system before there is a loop. */
@@ -85,9 +94,11 @@ export class Loop {
   /** Read while another request was in work. */
   #ahead: Frame[] = [];
   #current = 0;
+  #leisure: Leisure | undefined;
   #currentInterrupted = false;
   #polling = false;
-  readonly #notice = createFrame(NOTICE_SIZE);
+  readonly #notice = new Uint32Array(NOTICE_SIZE / 4);
+  readonly #noticeBytes = new Uint8Array(this.#notice.buffer);
   // struct pollfd: fd i32(0), events i16(4), revents i16(6).
   readonly #polled = Buffer.alloc(16);
 
@@ -107,7 +118,10 @@ export class Loop {
     const dispatchHooks: DispatchHooks = {
       wishes,
       content: new ContentPipe(device),
-      onInit: (session) => hooks.onReady(session),
+      onInit: (session) => {
+        hooks.onReady(session);
+        this.#leisure = hooks.leisure;
+      },
       onInterrupt: (unique) => this.#interrupt(unique),
       onFault: (opcode, error) => hooks.onFault(`${opcodeName(opcode)} failed`, error),
     };
@@ -123,6 +137,7 @@ export class Loop {
     const frame = this.#frame;
     for (;;) {
       if (this.#jobs.size > 0 || this.#polling) this.#awaitEvent();
+      if (this.#leisure !== undefined) this.#spend(this.#leisure);
       const code = read(this.#device, frame.bytes, 0, REQUEST_BUFFER_SIZE);
       if (code <= 0) {
         if (code === -ENODEV || code === 0) return;
@@ -136,6 +151,12 @@ export class Loop {
     }
   }
 
+  #spend(leisure: Leisure): void {
+    this.#leisure = undefined;
+    while (poll(this.#polled, 1, 0) === 0 && leisure.step());
+    leisure.end();
+  }
+
   /** Answers one request, or puts it behind the job it waits for. */
   #handle(frame: Frame): void {
     this.#current = frame.length < REQUEST_HEADER ? 0 : uniqueOf(frame);
@@ -144,9 +165,10 @@ export class Loop {
     this.#waiting.job = undefined;
     const length = this.#dispatcher.dispatch(frame);
     if (this.#hooks.trace !== undefined) this.#traceRequest(frame, length);
+    // Before the answer: who has it is to see no older attributes any more.
+    if (this.#waiting.changed.size > 0) this.#tellChanges();
     if (length > 0) this.#reply(length);
     else if (length === DEFERRED) this.#defer(frame);
-    if (this.#waiting.changed.size > 0) this.#tellChanges();
   }
 
   /**
@@ -155,8 +177,8 @@ export class Loop {
    */
   #tellChanges(): void {
     for (const node of this.#waiting.changed) {
-      encodeAttributesNotice(this.#notice.view, node);
-      write(this.#device, this.#notice.bytes, 0, NOTICE_SIZE);
+      encodeAttributesNotice(this.#notice, node);
+      write(this.#device, this.#noticeBytes, 0, NOTICE_SIZE);
     }
     this.#waiting.changed.clear();
   }

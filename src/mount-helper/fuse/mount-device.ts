@@ -6,7 +6,7 @@
 import { spawnSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
 import { Git2dbError } from '../../xet/errors.ts';
-import { findProgram } from '../fuse-requirements.ts';
+import { findFusermount } from '../find-program.ts';
 import type { MountOptions } from '../mount-options.ts';
 import { FUSE_TYPE, findMount, readMountTable } from '../mount-table.ts';
 import { showPath } from '../path.ts';
@@ -82,13 +82,7 @@ function mountDirectly(fd: number, options: MountOptions): number {
 
 /** The open device. */
 function mountThroughFusermount(options: MountOptions): number {
-  const program = findProgram('fusermount3', process.env.PATH ?? '');
-  if (program === undefined) {
-    throw new Git2dbError(
-      'FUSERMOUNT_MISSING',
-      'fusermount3, which mounts for ordinary users, is not on PATH; install the package fuse3',
-    );
-  }
+  const program = findFusermount(process.env.PATH ?? '');
   const pair = socketPair();
   if (typeof pair === 'number') throw mountError(pair, options);
   const helperOptions = [

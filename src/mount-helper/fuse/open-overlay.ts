@@ -1,16 +1,19 @@
 /** Makes the overlay that a server serves: opens its layers and gets the upper ready. */
 
+import { dirname } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import { Git2dbError } from '../../xet/errors.ts';
-import type { MountOptions } from '../mount-options.ts';
+import { DEFAULT_OPTIONS, type MountOptions } from '../mount-options.ts';
 import { type DiskLayer, openDiskLayer } from '../overlay/disk-layer.ts';
 import { OverlayFs } from '../overlay/overlay-fs.ts';
 import type { UpperSetup } from '../overlay/overlay-state.ts';
 import { adoptHold, findStamp, type UpperHold } from '../overlay/upper-hold.ts';
 import { makeVolatileMark } from '../overlay/volatile-mark.ts';
+import { hasWhiteoutNames } from '../overlay/whiteout-layers.ts';
 import { openWorkDirectory } from '../overlay/work-directory.ts';
 import { showPath } from '../path.ts';
 import { EIO, errnoMessage } from '../system/errno.ts';
-import { cString, fstatfs, llistxattr } from '../system/libc.ts';
+import { fstatfs } from '../system/libc.ts';
 import { checkProc } from '../system/xattr.ts';
 import type { FileSystem } from './file-system.ts';
 import { HOLD_FDS, type ServerRequest } from './handover.ts';
@@ -24,23 +27,20 @@ const DIRECTORIES_MAX = 16_384;
 /** File systems that tell of failed writes only when a file is closed: NFS, CIFS, SMB2, 9p, Ceph, FUSE. */
 const REPORT_AT_CLOSE = new Set([0x6969, 0xff534d42, 0xfe534d42, 0x01021997, 0x00c36400, 0x65735546]);
 
-/** Attributes by which container engines and fuse-overlayfs are known. */
-const CONTAINER_ATTRIBUTES = ['user.fuseoverlayfs.', 'user.containers.'];
-
 export function openOverlay(request: ServerRequest, services: ServerServices): FileSystem {
   checkProc();
   const { options, namespace } = request;
   const hold = request.hasHold ? adoptHold(options.work!, HOLD_FDS) : undefined;
-  const upperReadsNames = readsNames(
-    options,
-    options.upper,
-    hold?.stamp.mknodFailed ?? stampSaysNames(options),
-  );
+  const isStamped = hold?.stamp.mknodFailed ?? stampSaysNames(options);
   // Then the kernel may read files of the lowers by itself.
   const isReadOnly = hold === undefined || options.readOnly;
   const layers = [
-    ...(options.upper === undefined ? [] : [open(options.upper, 'upperdir', upperReadsNames)]),
-    ...options.lowers.map((path) => open(path, 'lowerdir', readsNames(options, path, false), isReadOnly)),
+    ...(options.upper === undefined
+      ? []
+      : [open(options.upper, 'upperdir', hasWhiteoutNames(options.upper, options.whiteouts, isStamped))]),
+    ...options.lowers.map((path) =>
+      open(path, 'lowerdir', hasWhiteoutNames(path, options.whiteouts), isReadOnly),
+    ),
   ];
   const upper = isReadOnly ? undefined : setUpUpper(request, layers[0]!, hold);
   return new OverlayFs({
@@ -53,6 +53,20 @@ export function openOverlay(request: ServerRequest, services: ServerServices): F
     uid: process.geteuid!(),
     gid: process.getegid!(),
     openDirectories: Math.min(Math.floor(services.openFiles / DIRECTORIES_SHARE), DIRECTORIES_MAX),
+  });
+}
+
+/** The directory of this program alone, to be read. It is there, and nobody else's. */
+export function openOwnDirectory(services: ServerServices): FileSystem {
+  const path = Buffer.from(dirname(fileURLToPath(import.meta.url)));
+  return new OverlayFs({
+    options: { ...DEFAULT_OPTIONS, lowers: [path], merged: path, readOnly: true },
+    layers: [open(path, 'lowerdir', false)],
+    namespace: 'user',
+    waiting: services.waiting,
+    uid: process.geteuid!(),
+    gid: process.getegid!(),
+    openDirectories: 0,
   });
 }
 
@@ -71,16 +85,6 @@ function open(
   });
   if (typeof layer !== 'number') return layer;
   throw new Git2dbError('MOUNT_FAILED', `cannot open ${description}: ${errnoMessage(layer)}`);
-}
-
-/** Do `.wh.` names count in this layer? `isStamped`: its stamp says that they do. */
-function readsNames({ whiteouts }: MountOptions, path: Buffer | undefined, isStamped: boolean): boolean {
-  if (whiteouts !== 'auto') return whiteouts === 'all';
-  if (isStamped) return true;
-  const list = Buffer.alloc(65536);
-  const length = path === undefined ? 0 : llistxattr(cString(path), list);
-  const names = list.toString('latin1', 0, Math.max(length, 0)).split('\0');
-  return names.some((name) => CONTAINER_ATTRIBUTES.some((prefix) => name.startsWith(prefix)));
 }
 
 function stampSaysNames({ work }: MountOptions): boolean {

@@ -28,6 +28,7 @@ export class Reply {
   /** Of REPLY_BUFFER_SIZE. */
   readonly bytes: Uint8Array = Buffer.alloc(REPLY_BUFFER_SIZE);
   readonly view = new DataView(this.bytes.buffer, this.bytes.byteOffset, REPLY_BUFFER_SIZE);
+  readonly words = new Uint32Array(this.bytes.buffer, this.bytes.byteOffset, REPLY_BUFFER_SIZE / 4);
   readonly directory = new DirectoryEncoder(this.bytes);
   readonly entry = emptyEntry();
   readonly attributes: AttributesAnswer = { timeoutMs: 0, attributes: emptyAttributes() };
@@ -56,50 +57,50 @@ export class Reply {
   }
 
   putHeader(frame: Frame, length: number, error: number): void {
-    const view = this.view;
-    view.setUint32(0, length, true);
-    view.setInt32(4, error, true);
-    view.setUint32(8, frame.view.getUint32(8, true), true);
-    view.setUint32(12, frame.view.getUint32(12, true), true);
+    const { words } = this;
+    words[0] = length;
+    words[1] = error;
+    words[2] = frame.view.getUint32(8, true);
+    words[3] = frame.view.getUint32(12, true);
   }
 
   entryBody(code: number): number {
-    return code < 0 ? code : encodeEntry(this.view, REPLY_HEADER, this.entry);
+    return code < 0 ? code : encodeEntry(this.words, REPLY_HEADER, this.entry);
   }
 
   attributesBody(code: number): number {
     if (code < 0) return code;
-    encodeAttributesAnswer(this.view, REPLY_HEADER, this.attributes);
+    encodeAttributesAnswer(this.words, REPLY_HEADER, this.attributes);
     return ATTRIBUTES_ANSWER_SIZE;
   }
 
   openBody(code: number): number {
-    return code < 0 ? code : encodeOpen(this.view, REPLY_HEADER, this.open);
+    return code < 0 ? code : encodeOpen(this.words, REPLY_HEADER, this.open);
   }
 
   /** Of CREATE and TMPFILE. */
   createdBody(code: number): number {
     if (code < 0) return code;
-    encodeEntry(this.view, REPLY_HEADER, this.entry);
-    encodeOpen(this.view, REPLY_HEADER + ENTRY_SIZE, this.open);
+    encodeEntry(this.words, REPLY_HEADER, this.entry);
+    encodeOpen(this.words, REPLY_HEADER + ENTRY_SIZE, this.open);
     return ENTRY_SIZE + OPEN_SIZE;
   }
 
   statisticsBody(code: number): number {
-    return code < 0 ? code : encodeStatistics(this.view, REPLY_HEADER, this.statistics);
+    return code < 0 ? code : encodeStatistics(this.words, REPLY_HEADER, this.statistics);
   }
 
   /** u32 and 4 unused bytes: what WRITE, COPY_FILE_RANGE and the sizes of attributes are answered with. */
   countBody(code: number): number {
     if (code < 0) return code;
-    this.view.setUint32(REPLY_HEADER, code, true);
-    this.view.setUint32(REPLY_HEADER + 4, 0, true);
+    this.words[REPLY_HEADER / 4] = code;
+    this.words[REPLY_HEADER / 4 + 1] = 0;
     return 8;
   }
 
   offsetBody(code: number): number {
     if (code < 0) return code;
-    putUint64(this.view, REPLY_HEADER, code);
+    putUint64(this.words, REPLY_HEADER, code);
     return 8;
   }
 }

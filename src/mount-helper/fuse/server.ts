@@ -6,7 +6,8 @@
  *     SIGTERM SIGINT SIGHUP   unmounts; while somebody uses the mount it is taken out of the tree and
  *                             served until they end. A second signal cuts them off
  */
-import { closeSync, rmSync } from 'node:fs';
+import { closeSync, readdirSync, rmSync } from 'node:fs';
+import { setPriority } from 'node:os';
 import { MessageChannel, Worker } from 'node:worker_threads';
 import { errnoMessage } from '../system/errno.ts';
 import { EFD_CLOEXEC, eventfd, prctl } from '../system/kernel.ts';
@@ -40,9 +41,12 @@ const SIGTERM = 15;
 const WORKER_YOUNG_MIB = 8;
 const WORKER_OLD_MIB = 4096;
 
+const HELPER_NICENESS = 10;
+
 /** Runs the server with the thread that `worker` names; the process ends with the mount. */
 export function runServer(worker: URL): void {
   try {
+    yieldHelpers();
     const server = new Server(worker);
     const request = receiveRequest();
     if (request === undefined) process.exit(1);
@@ -50,6 +54,21 @@ export function runServer(worker: URL): void {
   } catch (error) {
     sendReport({ error: describeError(error) });
     process.exit(1);
+  }
+}
+
+/**
+ * The engine's own threads, all that there are by now beside this one, get a processor when nobody else
+ * wants it: compiling in the background is of use only if it keeps neither the serving thread nor the users
+ * of the mount waiting.
+ */
+function yieldHelpers(): void {
+  try {
+    for (const thread of readdirSync('/proc/self/task').map(Number)) {
+      if (thread !== process.pid) setPriority(thread, HELPER_NICENESS);
+    }
+  } catch {
+    // Without /proc, or without the right to, they compete like any other.
   }
 }
 
@@ -93,7 +112,7 @@ class Server {
 
   #hear(message: FromWorker): void {
     if ('opened' in message) this.#mount();
-    else if ('failed' in message) this.#refuse(message.failed);
+    else if ('failed' in message) void this.#refuse(message.failed);
     else if ('ready' in message) this.#becomeReady();
     else this.#end(0);
   }
@@ -103,7 +122,7 @@ class Server {
     try {
       this.#mounted = mountDevice(options);
     } catch (error) {
-      this.#refuse(describeError(error));
+      void this.#refuse(describeError(error));
       return;
     }
     this.#device = mountedDeviceNumber(options.merged);
@@ -123,8 +142,10 @@ class Server {
     closeSync(HANDOVER_FD);
   }
 
-  /** Nothing was mounted. */
-  #refuse(error: ServerError): void {
+  /** There is to be no mount, or not this one. */
+  async #refuse(error: ServerError): Promise<void> {
+    this.#hasFailed = true;
+    await this.#unmount(true);
     sendReport({ error });
     process.exit(1);
   }

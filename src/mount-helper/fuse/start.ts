@@ -29,7 +29,7 @@ export interface FuseServer {
  * uses the mount, just when it is new. What the first names need is no reason to collect. Limits of heaps
  * are not here: they would override what `server.ts` gives the serving thread.
  */
-const NODE_FLAGS = ['--no-warnings', '--v8-pool-size=1', '--initial-heap-size=64'];
+export const SERVER_FLAGS = ['--no-warnings', '--v8-pool-size=1', '--initial-heap-size=64'];
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Resolves when the mount answers; rejects with the server's error when it could not be made. */
@@ -37,7 +37,7 @@ export async function startFuse({ hold, logFile, program, ...rest }: FuseStart):
   const request: ServerRequest = { ...rest, hasHold: hold !== undefined };
   const logFd = logFile === undefined ? undefined : openSync(logFile, 'a', 0o600);
   const errors = logFd ?? (request.foreground ? 'inherit' : 'ignore');
-  const child = spawn(process.execPath, [...NODE_FLAGS, fileURLToPath(program ?? serverProgram())], {
+  const child = spawn(process.execPath, [...SERVER_FLAGS, fileURLToPath(program ?? serverProgram())], {
     // A session of its own: neither a closed terminal nor Ctrl-C reaches it but through us.
     detached: true,
     cwd: '/',

@@ -1,7 +1,6 @@
 /** Unmounting for those who may not call umount2(2): by the program that is setuid root for it. */
 import { execFile } from 'node:child_process';
-import { Git2dbError } from '../../xet/errors.ts';
-import { findProgram } from '../fuse-requirements.ts';
+import { findFusermount } from '../find-program.ts';
 import { byteCommand } from '../system/byte-command.ts';
 import { ERRNO } from '../system/errno.ts';
 
@@ -12,16 +11,9 @@ const MESSAGES: readonly (readonly [RegExp, number])[] = [
   [/invalid argument|no such file/i, ERRNO.EINVAL],
 ];
 
-/** 0 or `-errno`. `lazy` takes the mount out of the tree and leaves it to those who use it. */
+/** 0 or `-errno`; throws FUSERMOUNT_MISSING. `lazy` takes the mount out of the tree and leaves it to those who use it. */
 export function fusermountUnmount(mountPoint: Buffer, lazy: boolean): Promise<number> {
-  const searchPath = process.env.PATH ?? '';
-  const program = findProgram('fusermount3', searchPath) ?? findProgram('fusermount', searchPath);
-  if (program === undefined) {
-    throw new Git2dbError(
-      'FUSERMOUNT_MISSING',
-      'fusermount3, which unmounts for ordinary users, is not on PATH; install the package fuse3',
-    );
-  }
+  const program = findFusermount(process.env.PATH ?? '');
   const { file, args } = byteCommand(program, ['-u', ...(lazy ? ['-z'] : []), '--', mountPoint]);
   return new Promise((resolve) => {
     execFile(file, [...args], { env: { ...process.env, LC_ALL: 'C' } }, (error, _stdout, stderr) => {

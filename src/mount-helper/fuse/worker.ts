@@ -3,7 +3,7 @@
  * it and the main thread tell each other:
  *
  *     main -> worker  {open: request}            worker -> main  {opened: true} or {failed: {..}}
- *     main -> worker  {serve: device}            worker -> main  {ready: true}, at last {ended: true}
+ *     main -> worker  {serve: device}            worker -> main  {ready: true} or {failed: {..}}, at last {ended: true}
  */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { readCaller } from '../caller.ts';
@@ -11,12 +11,20 @@ import { raiseOpenFiles } from '../system/kernel.ts';
 import { BackingFiles } from './backing-files.ts';
 import type { FileSystem, Waiting } from './file-system.ts';
 import { decodeRequest, describeError, type ServerError, type ServerRequest } from './handover.ts';
+import type { Session } from './init.ts';
 import { JobQueue } from './jobs.ts';
 import { logLine } from './log.ts';
-import { Loop, RequestWaiting } from './loop.ts';
+import { type Leisure, Loop, RequestWaiting } from './loop.ts';
+import { WarmUp } from './warm-up.ts';
 
 /** Directories, handles and copies each need a descriptor. */
 const OPEN_FILES_WANTED = 1 << 20;
+
+const NO_PASSTHROUGH: ServerError = {
+  code: 'BACKEND_UNAVAILABLE',
+  message:
+    'passthrough=on: it takes Linux 6.9, and root outside of user namespaces; mount as root, or leave it out',
+};
 
 /** What the thread is started with. */
 export interface WorkerStart {
@@ -44,8 +52,11 @@ export interface ServerServices {
 
 export type OpenFileSystem = (request: ServerRequest, services: ServerServices) => FileSystem;
 
+/** A file system that may be asked anything that does not change it. */
+export type OpenForWarmUp = (services: ServerServices) => FileSystem;
+
 /** To be called once, by the module that the thread runs. `open` may throw: nothing is mounted then. */
-export function serveInWorker(open: OpenFileSystem): void {
+export function serveInWorker(open: OpenFileSystem, openForWarmUp?: OpenForWarmUp): void {
   const port = parentPort!;
   const { jobs: jobsPort, eventFd } = workerData as WorkerStart;
   const jobs = new JobQueue(jobsPort, eventFd);
@@ -53,6 +64,8 @@ export function serveInWorker(open: OpenFileSystem): void {
   const backing = new BackingFiles();
   const openFiles = raiseOpenFiles(OPEN_FILES_WANTED);
   let opened: { readonly fileSystem: FileSystem; readonly request: ServerRequest } | undefined;
+  let leisure: Leisure | undefined;
+  let isServing = false;
   const tell = (message: FromWorker) => port.postMessage(message);
 
   port.on('message', (message: ToWorker) => {
@@ -61,17 +74,29 @@ export function serveInWorker(open: OpenFileSystem): void {
         const request = decodeRequest(message.open);
         opened = { fileSystem: open(request, { waiting, backing, openFiles }), request };
         tell({ opened: true });
+        leisure = openForWarmUp && new WarmUp(openForWarmUp({ waiting, backing, openFiles }));
+        // Until the other thread has mounted.
+        if (leisure !== undefined) spend(leisure, () => isServing);
       } catch (error) {
         tell({ failed: describeError(error) });
       }
       return;
     }
     if (opened === undefined) return;
-    serve(message.serve, opened.fileSystem, opened.request, waiting, jobs, backing, () =>
-      tell({ ready: true }),
-    );
+    isServing = true;
+    const { passthrough } = opened.request.options;
+    serve(message.serve, opened.fileSystem, opened.request, waiting, jobs, backing, leisure, (session) => {
+      if (passthrough !== 'on' || session.passthrough) tell({ ready: true });
+      else tell({ failed: NO_PASSTHROUGH });
+    });
     tell({ ended: true });
     port.close();
+  });
+}
+
+function spend(leisure: Leisure, isOver: () => boolean): void {
+  setImmediate(() => {
+    if (!isOver() && leisure.step()) spend(leisure, isOver);
   });
 }
 
@@ -82,20 +107,22 @@ function serve(
   waiting: RequestWaiting,
   jobs: JobQueue,
   backing: BackingFiles,
-  onReady: () => void,
+  leisure: Leisure | undefined,
+  onReady: (session: Session) => void,
 ): void {
   const loop = new Loop(
     device,
     fileSystem,
     waiting,
     jobs,
-    { posixAcl: !options.noacl, passthrough: readCaller().isPrivileged },
+    { posixAcl: !options.noacl, passthrough: options.passthrough !== 'off' && readCaller().isPrivileged },
     {
       onReady: (session) => {
         if (session.passthrough) backing.enable(device);
-        onReady();
+        onReady(session);
       },
       onFault: logLine,
+      ...(leisure === undefined ? {} : { leisure }),
       ...(options.debug ? { trace: (line: string) => logLine(line) } : {}),
     },
   );

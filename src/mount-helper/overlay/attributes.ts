@@ -10,19 +10,16 @@ import { constants } from 'node:fs';
 import type { Attributes, AttributesAnswer, EntryAnswer } from '../fuse/file-system.ts';
 import { ESTALE } from '../system/errno.ts';
 import { AT_SYMLINK_NOFOLLOW, cString, fgetxattr, openat, readlinkat, statx } from '../system/libc.ts';
-import { S_IFDIR, S_IFREG, type Statx, toAttributes } from '../system/statx.ts';
+import { copyAttributes, patchOwner, S_IFDIR, S_IFREG, type Statx } from '../system/statx.ts';
 import { getxattrAt } from '../system/xattr.ts';
 import type { Node } from './inode-table.ts';
-import { cStringOf } from './names.ts';
+import { cStringIn, cStringOf, nameRoom } from './names.ts';
 import { AT_EMPTY_PATH, EMPTY, type OverlayState } from './overlay-state.ts';
 import { decodeOverrideStat } from './override-stat.ts';
 
 const { O_NONBLOCK } = constants;
-const _S_ISUID = 0o4000;
-const _S_ISGID = 0o2000;
-const _S_IXGRP = 0o010;
-const _MODE_BITS = 0o7777;
 const override = Buffer.alloc(64);
+const room = nameRoom();
 
 /** Fills `s` as the layer has it; with `override_stat`, owner and mode are those on record. 0 or `-errno`. */
 export function statNode(o: OverlayState, node: Node, s: Statx): number {
@@ -39,18 +36,18 @@ function statBacking(o: OverlayState, node: Node, s: Statx): number {
       return typeof directory === 'number' ? directory : directory.stat(s);
     }
     const above = o.parts.open(part.parent);
-    return typeof above === 'number' ? above : above.statAt(cStringOf(part.name), s);
+    return typeof above === 'number' ? above : above.statAt(cStringIn(room, part.name), s);
   }
   if (node.lower !== undefined) {
     const directory = o.parts.open(node.lower.part);
-    return typeof directory === 'number' ? directory : directory.statAt(cStringOf(node.lower.name), s);
+    return typeof directory === 'number' ? directory : directory.statAt(cStringIn(room, node.lower.name), s);
   }
   if (node.isOrphan) {
     const fd = orphanFd(node);
     return fd < 0 ? fd : statx(fd, EMPTY, AT_EMPTY_PATH, s);
   }
   const parent = o.parentFd(node);
-  return parent < 0 ? parent : statx(parent, cStringOf(node.name), AT_SYMLINK_NOFOLLOW, s);
+  return parent < 0 ? parent : statx(parent, cStringIn(room, node.name), AT_SYMLINK_NOFOLLOW, s);
 }
 
 /** A descriptor of an upper file that has no name; ESTALE when there is none. */
@@ -88,24 +85,9 @@ function readOverride(o: OverlayState, node: Node, out: Uint8Array): number {
   return parent < 0 ? parent : getxattrAt(parent, cStringOf(node.name), attribute, out);
 }
 
-/** Puts other owners and permissions into a raw statx: see its layout in `statx.ts`. */
-export function patchOwner(s: Statx, uid: number, gid: number, mode: number): void {
-  putU32(s, 20, uid);
-  putU32(s, 24, gid);
-  s[28] = mode & 0xff;
-  s[29] = (s[29]! & 0xf0) | ((mode >> 8) & 0x0f);
-}
-
-function putU32(s: Statx, at: number, value: number): void {
-  s[at] = value & 0xff;
-  s[at + 1] = (value >>> 8) & 0xff;
-  s[at + 2] = (value >>> 16) & 0xff;
-  s[at + 3] = value >>> 24;
-}
-
 /** `s` is the node's, as `statNode` gives it. */
 export function fillAttributes(o: OverlayState, node: Node, s: Statx, out: Attributes): void {
-  toAttributes(s, out);
+  copyAttributes(s, out);
   out.ino = node.ino;
   if (node.directory !== undefined) {
     if (node.isOrphan) out.nlink = 0;

@@ -228,7 +228,8 @@ export class CopyUp {
     const file = source.openFile(name, O_RDONLY);
     if (typeof file === 'number') return file;
     const kept = new KeptCapability(target.fd);
-    const original = Buffer.from(stat);
+    const original = newStatx();
+    original.set(stat);
     const finish = (moved: number): number => {
       if (moved < 0) return moved;
       const restored = kept.restore();

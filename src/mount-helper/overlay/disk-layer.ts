@@ -16,6 +16,7 @@ import {
   type CString,
   close,
   cString,
+  fixedBytes,
   fstatfs,
   openat,
   pread,
@@ -30,7 +31,7 @@ export const O_PATH = 0o10000000;
 const { O_DIRECTORY, O_NOATIME, O_NOCTTY, O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 const O_ACCMODE = 3;
 
-const EMPTY = cString('');
+const EMPTY: CString = fixedBytes(1);
 const ITSELF = cString('.');
 
 export interface DiskLayerOptions {

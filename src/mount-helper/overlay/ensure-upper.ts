@@ -9,9 +9,9 @@
 
 import { constants } from 'node:fs';
 import { DEFERRED } from '../fuse/file-system.ts';
-import { EEXIST, EIO, ENOENT, EROFS } from '../system/errno.ts';
+import { EEXIST, EIO, ENOENT, EPERM, EROFS } from '../system/errno.ts';
 import { AT_SYMLINK_NOFOLLOW, close, dup, ftruncate, linkat, openat, statx } from '../system/libc.ts';
-import { newStatx, S_IFREG, statxNlink, statxSize } from '../system/statx.ts';
+import { isProtected, newStatx, S_IFREG, type Statx, statxNlink, statxSize } from '../system/statx.ts';
 import { removexattrAt, setxattrAt } from '../system/xattr.ts';
 import { orphanFd, reopen, statNode } from './attributes.ts';
 import { type Copied, keepTimes } from './copy-up.ts';
@@ -20,13 +20,15 @@ import type { Link, Node } from './inode-table.ts';
 import { cStringOf } from './names.ts';
 import { AT_EMPTY_PATH, EMPTY, type OverlayState } from './overlay-state.ts';
 import { Part } from './parts.ts';
+import { waitForMoveAbove, waitForMoveBelow, waitForMoveOf } from './tree-moves.ts';
 
 const { O_NOFOLLOW, O_RDWR } = constants;
 const YES = Buffer.from('y');
 
-/** Makes the directory one of the upper too. Its descriptor there, or `-errno`. */
+/** Makes the directory one of the upper too. Its descriptor there, `-errno`, or DEFERRED while it is being moved. */
 export function ensureUpperDirectory(o: OverlayState, node: Node): number {
   if (o.upper === undefined) return -EROFS;
+  if (o.treeMoves.size > 0 && waitForMoveAbove(o, node)) return DEFERRED;
   if (node.inUpper) return o.upperFd(node);
   const { parent } = node;
   if (parent === undefined || node.isOrphan) return -ENOENT;
@@ -40,6 +42,7 @@ function copyDirectory(o: OverlayState, node: Node, parent: Node): number {
   const s = newStatx();
   let code = statNode(o, node, s);
   if (code < 0) return code;
+  if (isProtected(s)) return -EPERM;
   const source = node.directory!.parts[0]!;
   const directory = o.parts.open(source.parent!);
   if (typeof directory === 'number') return directory;
@@ -69,7 +72,7 @@ function enterUpper(o: OverlayState, node: Node, parent: Node): void {
   o.parts.open(directory.parts[0]!);
 }
 
-function noCopy(): Copied {
+export function noCopy(): Copied {
   return { name: EMPTY, fd: -1, job: undefined };
 }
 
@@ -118,7 +121,10 @@ export function ensureUpper(o: OverlayState, node: Node, dataEnd = Number.POSITI
     node.failure = undefined;
     return failure.code;
   }
-  if (!node.inUpper) return copyFile(o, node, dataEnd);
+  if (!node.inUpper) {
+    if (o.treeMoves.size > 0 && waitForMoveOf(o, node)) return DEFERRED;
+    return copyFile(o, node, dataEnd);
+  }
   if (node.data !== undefined || node.isDataMissing) return bringData(o, node, dataEnd > 0);
   if (node.links !== undefined) joinLinks(o, node);
   return 0;
@@ -126,6 +132,7 @@ export function ensureUpper(o: OverlayState, node: Node, dataEnd = Number.POSITI
 
 /** A namespace change of the node has to wait for a copy of it, or of something below it. */
 export function waitForCopies(o: OverlayState, node: Node): boolean {
+  if (o.treeMoves.size > 0 && waitForMoveBelow(o, node)) return true;
   for (const copying of o.copying) {
     for (let at: Node | undefined = copying; at !== undefined; at = at.parent) {
       if (at !== node) continue;
@@ -145,30 +152,52 @@ function copyFile(o: OverlayState, node: Node, dataEnd: number): number {
   const s = newStatx();
   let code = statNode(o, node, s);
   if (code < 0) return code;
-  const { part, name } = node.lower;
-  const directory = o.parts.open(part);
-  if (typeof directory === 'number') return directory;
   const nlink = statxNlink(s);
   // One number for several files would make them one to tar and rsync, once they have parted.
   const origin = nlink === 1 && !node.isOrphan ? o.numbers.origin(s) : undefined;
   const copied = noCopy();
-  const done = (result: number) => {
-    if (result < 0) discard(o, copied);
-    endJob(o, node, result, () => install(o, node, copied, nlink, origin));
-  };
-  const isSplit = node.data !== undefined;
   if (dataEnd < statxSize(s)) node.cutRequest = o.waiting.request;
-  code = o.copyUp!.file(directory, cStringOf(name), s, isSplit ? 0 : dataEnd, origin, copied, done);
+  code = copyOut(o, node, s, dataEnd, origin, copied, (result) => {
+    endJob(o, node, result, () => install(o, node, copied, nlink, origin));
+  });
+  if (code === DEFERRED) return beginJob(o, node, copied);
+  return code < 0 ? code : install(o, node, copied, nlink, origin);
+}
+
+/**
+ * A copy of a lower file in work, complete but for its data from `dataEnd` on; `s` has its attributes.
+ * Answers as `CopyUp.file`; after a failure nothing of it is left.
+ */
+export function copyOut(
+  o: OverlayState,
+  node: Node,
+  s: Statx,
+  dataEnd: number,
+  origin: Uint8Array | undefined,
+  copied: Copied,
+  done: (result: number) => void,
+): number {
+  if (node.lower === undefined || (dataEnd > 0 && node.isDataMissing)) return -EIO;
+  // A copy would not be protected, and could not be removed from work if it were.
+  if (isProtected(s)) return -EPERM;
+  const { part, name } = node.lower;
+  const directory = o.parts.open(part);
+  if (typeof directory === 'number') return directory;
+  const isSplit = node.data !== undefined;
+  const ended = (result: number) => {
+    if (result < 0) discard(o, copied);
+    done(result);
+  };
+  let code = o.copyUp!.file(directory, cStringOf(name), s, isSplit ? 0 : dataEnd, origin, copied, ended);
   if (code === 0 && isSplit && dataEnd > 0) {
     const data = o.parts.open(node.data!.part);
     code =
       typeof data === 'number'
         ? data
-        : o.copyUp!.fill(data, cStringOf(node.data!.name), copied.fd, statxSize(s), copied, done);
+        : o.copyUp!.fill(data, cStringOf(node.data!.name), copied.fd, statxSize(s), copied, ended);
     if (code < 0 && code !== DEFERRED) discard(o, copied);
   }
-  if (code === DEFERRED) return beginJob(o, node, copied);
-  return code < 0 ? code : install(o, node, copied, nlink, origin);
+  return code;
 }
 
 function discard(o: OverlayState, copied: Copied): void {
@@ -226,7 +255,7 @@ function install(
 }
 
 /** The books. `o.otherStatx` has the attributes of the copy. */
-function becomeUpper(o: OverlayState, node: Node, nlink: number, hasOrigin: boolean): void {
+export function becomeUpper(o: OverlayState, node: Node, nlink: number, hasOrigin: boolean): void {
   node.inUpper = true;
   node.lower = undefined;
   node.data = undefined;
@@ -247,7 +276,7 @@ function becomeUpper(o: OverlayState, node: Node, nlink: number, hasOrigin: bool
 }
 
 /** Files that are open read the copy from now on. */
-function useCopy(node: Node, fd: number): void {
+export function useCopy(node: Node, fd: number): void {
   for (const handle of node.handles ?? []) {
     if (handle.file === undefined || fd < 0) continue;
     const copy = dup(fd);

@@ -11,26 +11,36 @@
  * An origin on a file system that is no longer among the layers is not used: the number could belong to
  * another file.
  */
-import { type Statx, statxDevice, statxIno } from '../system/statx.ts';
+import {
+  type Statx,
+  statxDevice,
+  statxIno,
+  statxInoHigh,
+  statxInoLow,
+  statxMajor,
+  statxMinor,
+} from '../system/statx.ts';
 import type { InodeKey } from './inode-table.ts';
 
 const INDEX_SHIFT = 56n;
-const SMALL = 1n << 45n;
+/** With the 8 bits of an index such numbers are exact as they are. */
+const SMALL_HIGH = 1 << 13;
 const ORIGIN = /^([0-9]{1,20}):([0-9]{1,20})$/;
 export const ORIGIN_MAX = 41;
 
 export class InodeNumbers {
   readonly #index = new Map<bigint, number>();
-  /** The device bytes of the last statx, and their index: nearly always those of the next one. */
-  readonly #lastDevice = Buffer.alloc(8);
+  /** The device of the last statx, and its index: nearly always those of the next one. */
+  #lastMajor: number;
+  #lastMinor: number;
   #lastIndex = 0;
 
   /** `devices`: of the layers, topmost first. */
   constructor(devices: readonly bigint[]) {
     for (const device of devices) if (!this.#index.has(device)) this.#index.set(device, this.#index.size);
     const first = devices[0] ?? 0n;
-    this.#lastDevice.writeUInt32LE(Number(first >> 32n), 0);
-    this.#lastDevice.writeUInt32LE(Number(first & 0xffffffffn), 4);
+    this.#lastMajor = Number(first >> 32n);
+    this.#lastMinor = Number(first & 0xffffffffn);
   }
 
   /** What stat(2) is to show for an inode that was not copied up. */
@@ -48,9 +58,10 @@ export class InodeNumbers {
 
   /** Equal for names of one inode. */
   key(s: Statx): InodeKey {
-    const ino = statxIno(s);
     const index = this.#indexOf(s);
-    return ino < SMALL ? Number(ino) * 256 + index : (ino << 8n) | BigInt(index);
+    const high = statxInoHigh(s);
+    if (high < SMALL_HIGH) return (high * 0x1_0000_0000 + statxInoLow(s)) * 256 + index;
+    return (statxIno(s) << 8n) | BigInt(index);
   }
 
   /** The value of the origin attribute for a copy of this inode. */
@@ -69,9 +80,8 @@ export class InodeNumbers {
   }
 
   #indexOf(s: Statx): number {
-    const last = this.#lastDevice;
-    for (let i = 0; i < 8; i++) if (s[136 + i] !== last[i]) return this.#findIndex(s);
-    return this.#lastIndex;
+    const isLast = statxMajor(s) === this.#lastMajor && statxMinor(s) === this.#lastMinor;
+    return isLast ? this.#lastIndex : this.#findIndex(s);
   }
 
   #findIndex(s: Statx): number {
@@ -82,7 +92,8 @@ export class InodeNumbers {
       index = Math.min(this.#index.size, 255);
       this.#index.set(device, index);
     }
-    this.#lastDevice.set(s.subarray(136, 144));
+    this.#lastMajor = statxMajor(s);
+    this.#lastMinor = statxMinor(s);
     this.#lastIndex = index;
     return index;
   }

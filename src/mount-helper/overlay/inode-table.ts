@@ -5,8 +5,8 @@
  * The kernel counts its references (`lookups`); a node is dropped when there are none and nothing of ours
  * needs it. Its number is never given to another node, so there are no generations.
  *
- * A directory holds its known children by name. A file is also found by the inode behind it, so that all
- * hard links are one node. A copied-up file with siblings in the lower layer is found by both its inodes.
+ * A directory holds its known children by name. A file that has or had more names is also found by the
+ * inode behind it, so that all hard links are one node. A copied-up file with siblings in the lower layer is found by both its inodes.
  */
 import type { Job } from '../fuse/file-system.ts';
 import { S_IFDIR } from '../system/statx.ts';
@@ -52,6 +52,19 @@ export interface Directory {
   hasDefaultAcl: boolean;
 }
 
+/** What few nodes have: made when it is first needed, for there may be hundreds of thousands of nodes. */
+class Rare {
+  links: Link[] | undefined;
+  data: LowerFile | undefined;
+  isDataMissing = false;
+  lowerKey: InodeKey | undefined;
+  extraLinks = 0;
+  job: Job | undefined;
+  jobRequest = 0;
+  cutRequest = -1;
+  failure: { readonly request: number; readonly code: number } | undefined;
+}
+
 export class Node {
   readonly id: number;
   /** S_IF*. */
@@ -62,25 +75,15 @@ export class Node {
   /** The name it is reached by; for a file one that is in the upper, if it is there at all. */
   parent: Node | undefined;
   name: Name;
-  /** Further names, of hard links. */
-  links: Link[] | undefined;
   /** The object itself is in the upper. For directories: the first part is the upper's. */
   inUpper: boolean;
   /** Of a file that is not in the upper. */
   lower: LowerFile | undefined;
-  /** Where a file's data is if the upper has only its metadata (`metacopy`), or another layer has. */
-  data: LowerFile | undefined;
-  /** There is metadata without data anywhere: damage, and EIO. */
-  isDataMissing = false;
   /** It has no name any more. */
   isOrphan = false;
-  /** Keeps an orphan's inode: a descriptor, or -1. */
+  /** Keeps an orphan's inode, or the one that gave a directory its number: a descriptor, or -1. */
   anchor = -1;
   key: InodeKey | undefined;
-  /** Of the lower inode that a copied-up hard link came from. */
-  lowerKey: InodeKey | undefined;
-  /** Names that the inode behind does not count (positive), or counts though they are gone. */
-  extraLinks = 0;
   /** It had or may have names that are not known here. */
   hasSiblings = false;
   /** `ino` is not that of the inode in the upper: the origin is on record, or should be. */
@@ -91,13 +94,7 @@ export class Node {
   handles: FileHandle[] | undefined;
   /** Open handles of a directory. */
   openDirectories = 0;
-  /** Copy-up that is under way, and the request that began it. */
-  job: Job | undefined;
-  jobRequest = 0;
-  /** The request for which it was copied up without its end, which is to be cut off. */
-  cutRequest = -1;
-  /** How it ended, for that request to tell. */
-  failure: { readonly request: number; readonly code: number } | undefined;
+  private rare: Rare | undefined;
   /** The id that all opens in passthrough mode share, while there are any. */
   backingId = 0;
   backingOpens = 0;
@@ -125,6 +122,83 @@ export class Node {
           }
         : undefined;
   }
+
+  private get more(): Rare {
+    this.rare ??= new Rare();
+    return this.rare;
+  }
+
+  /** Further names, of hard links. */
+  get links(): Link[] | undefined {
+    return this.rare?.links;
+  }
+  set links(links: Link[] | undefined) {
+    if (links !== undefined || this.rare !== undefined) this.more.links = links;
+  }
+
+  /** Where a file's data is if the upper has only its metadata (`metacopy`), or another layer has. */
+  get data(): LowerFile | undefined {
+    return this.rare?.data;
+  }
+  set data(file: LowerFile | undefined) {
+    if (file !== undefined || this.rare !== undefined) this.more.data = file;
+  }
+
+  /** There is metadata without data anywhere: damage, and EIO. */
+  get isDataMissing(): boolean {
+    return this.rare?.isDataMissing ?? false;
+  }
+  set isDataMissing(isMissing: boolean) {
+    if (isMissing || this.rare !== undefined) this.more.isDataMissing = isMissing;
+  }
+
+  /** Of the lower inode that a copied-up hard link came from. */
+  get lowerKey(): InodeKey | undefined {
+    return this.rare?.lowerKey;
+  }
+  set lowerKey(key: InodeKey | undefined) {
+    if (key !== undefined || this.rare !== undefined) this.more.lowerKey = key;
+  }
+
+  /** Names that the inode behind does not count (positive), or counts though they are gone. */
+  get extraLinks(): number {
+    return this.rare?.extraLinks ?? 0;
+  }
+  set extraLinks(count: number) {
+    this.more.extraLinks = count;
+  }
+
+  /** Copy-up that is under way. */
+  get job(): Job | undefined {
+    return this.rare?.job;
+  }
+  set job(job: Job | undefined) {
+    if (job !== undefined || this.rare !== undefined) this.more.job = job;
+  }
+
+  /** The request that began it. */
+  get jobRequest(): number {
+    return this.rare?.jobRequest ?? 0;
+  }
+  set jobRequest(request: number) {
+    this.more.jobRequest = request;
+  }
+
+  /** The request for which it was copied up without its end, which is to be cut off. */
+  get cutRequest(): number {
+    return this.rare?.cutRequest ?? -1;
+  }
+  set cutRequest(request: number) {
+    if (request >= 0 || this.rare !== undefined) this.more.cutRequest = request;
+  }
+
+  /** How it ended, for that request to tell. */
+  get failure(): { readonly request: number; readonly code: number } | undefined {
+    return this.rare?.failure;
+  }
+  set failure(failure: { readonly request: number; readonly code: number } | undefined) {
+    if (failure !== undefined || this.rare !== undefined) this.more.failure = failure;
+  }
 }
 
 export class InodeTable {
@@ -150,6 +224,11 @@ export class InodeTable {
 
   all(): IterableIterator<Node> {
     return this.#nodes.values();
+  }
+
+  /** Some node may be found by its inode. */
+  get hasKeys(): boolean {
+    return this.#byKey.size > 0;
   }
 
   byKey(key: InodeKey): Node | undefined {
@@ -226,6 +305,16 @@ export class InodeTable {
     node.isOrphan = true;
     if (!node.hasSiblings) this.#dropKeys(node);
     return true;
+  }
+
+  /** Makes one of the names of a lower file the one it is reached by. */
+  makeFirst(node: Node, parent: Node, name: Name): void {
+    const link = findLink(node, parent, name);
+    if (link === undefined || node.parent === undefined) return;
+    link.parent = node.parent;
+    link.name = node.name;
+    node.parent = parent;
+    node.name = name;
   }
 
   /** The node is called otherwise now. Nothing may be known under the new name. */

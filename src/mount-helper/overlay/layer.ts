@@ -7,9 +7,7 @@
  * caller gives back with `release`.
  */
 import type { CString } from '../system/libc.ts';
-
-/** Raw `struct statx`, 256 bytes: fields by the functions of `system/statx.ts`. */
-export type Statx = Uint8Array;
+import type { Statx } from '../system/statx.ts';
 
 /** A directory of a layer. */
 export interface LayerDirectory {

@@ -34,7 +34,6 @@ export function makeLink(
   if (node.hasOrigin) markImpure(o, newParent);
   code = linkTo(o, node, directory, endedCopy(newName));
   if (code < 0) return code;
-  const wasNameless = node.isOrphan;
   const name = nameOf(newName);
   const stale = newParent.directory!.children.get(name);
   if (stale !== undefined && stale !== node) o.table.removeLink(stale, newParent, name);
@@ -46,7 +45,7 @@ export function makeLink(
   if (node.lowerKey !== undefined) into!.hasForeignNumbers = true;
   code = statNode(o, node, o.statx);
   if (code < 0) return code;
-  if (wasNameless) o.table.setKey(node, o.numbers.key(o.statx));
+  o.table.setKey(node, o.numbers.key(o.statx));
   answerEntry(o, node, o.statx, out);
   return 0;
 }

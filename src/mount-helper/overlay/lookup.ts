@@ -18,7 +18,7 @@ import { answerEntry, statNode } from './attributes.ts';
 import { findData, mergeParts, rootParts } from './directory-parts.ts';
 import type { Node } from './inode-table.ts';
 import { readMarks, readOrigin } from './marks.ts';
-import { cStringOf, type Name } from './names.ts';
+import { cStringIn, cStringOf, type Name, nameRoom } from './names.ts';
 import type { OverlayState } from './overlay-state.ts';
 import type { Part } from './parts.ts';
 import { FOUND, findIn, HIDDEN } from './whiteout.ts';
@@ -26,6 +26,7 @@ import { FOUND, findIn, HIDDEN } from './whiteout.ts';
 /** Blocks that a file without content may have for its attributes. */
 const METADATA_BLOCKS = 16;
 const probe = newStatx();
+const room = nameRoom();
 
 /** Builds the root out of the layers' roots. 0 or `-errno`: then nothing can be mounted. */
 export function openRoot(o: OverlayState): number {
@@ -69,7 +70,7 @@ export function findNode(o: OverlayState, parent: Node, name: Name, s: Statx): N
     o.table.removeLink(known, parent, name);
     o.table.dropIfUnused(known);
   }
-  const cName = cStringOf(name);
+  const cName = cStringIn(room, name);
   const { parts } = directory;
   for (let index = 0; index < parts.length; index++) {
     const found = findIn(o, parts[index]!, cName, s);
@@ -85,8 +86,8 @@ export function attach(o: OverlayState, parent: Node, name: Name, index: number,
   if (statxType(s) === S_IFDIR) return attachDirectory(o, parent, name, index, s);
   const part = parent.directory!.parts[index]!;
   const isUpper = o.isUpperPart(part);
-  const key = o.numbers.key(s);
-  const linked = o.table.byKey(key);
+  const hasSiblings = statxNlink(s) > 1;
+  const linked = hasSiblings || o.table.hasKeys ? o.table.byKey(o.numbers.key(s)) : undefined;
   if (linked !== undefined && linked.type === statxType(s)) {
     o.table.addLink(linked, parent, name, isUpper);
     const code = statNode(o, linked, s);
@@ -95,10 +96,10 @@ export function attach(o: OverlayState, parent: Node, name: Name, index: number,
   const origin = isUpper && parent.directory!.isImpure ? originOf(o, parent, name) : undefined;
   const node = o.table.add(statxType(s), origin ?? o.numbers.shown(s), parent, name);
   node.hasOrigin = origin !== undefined;
-  node.hasSiblings = statxNlink(s) > 1;
+  node.hasSiblings = hasSiblings;
   node.inUpper = isUpper;
   if (!isUpper) node.lower = { part, name };
-  o.table.setKey(node, key);
+  if (hasSiblings) o.table.setKey(node, o.numbers.key(s));
   if (mayBeMetacopy(o, part, s)) findOtherData(o, node, parent, index, name);
   if (o.attributeNames.override !== undefined) statNode(o, node, s);
   return node;

@@ -2,7 +2,10 @@
  * Names are bytes. In maps they are latin1 strings, one character a byte, so that any name is kept as it
  * is; the system gets them with a NUL at the end.
  */
-import type { CString } from '../system/libc.ts';
+import { type CString, type FixedBytes, fixedBytes } from '../system/library.ts';
+
+/** The longest name of Linux, and its NUL. */
+const NAME_ROOM = 256;
 
 /** One character for each byte. */
 export type Name = string;
@@ -35,6 +38,21 @@ export function cStringOf(name: Name): CString {
   ended.write(name, 0, 'latin1');
   ended[name.length] = 0;
   return ended;
+}
+
+/** Room for one name, to be used for one after another by `cStringIn`. */
+export function nameRoom(): FixedBytes {
+  return fixedBytes(NAME_ROOM);
+}
+
+/** As `cStringOf`, in memory that is there already: good until the next name is put there. */
+export function cStringIn(room: FixedBytes, name: Name): CString {
+  const { length } = name;
+  // No file system has such names; it shall say so.
+  if (length >= NAME_ROOM) return cStringOf(name);
+  for (let i = 0; i < length; i++) room[i] = name.charCodeAt(i);
+  room[length] = 0;
+  return room;
 }
 
 /** A copy: the name lies in a buffer of the server, and outlives the request in ours. */

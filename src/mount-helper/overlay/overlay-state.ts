@@ -5,10 +5,9 @@
 import type { EntryAnswer, Waiting } from '../fuse/file-system.ts';
 import type { MountOptions, XattrNamespace } from '../mount-options.ts';
 import { EIO, ENOENT, EROFS } from '../system/errno.ts';
-import { AT_EMPTY_PATH, type CString, close, cString } from '../system/libc.ts';
+import { AT_EMPTY_PATH, type CString, close, cString, fixedBytes } from '../system/libc.ts';
 import { newStatx, S_IFDIR } from '../system/statx.ts';
 import { CopyUp } from './copy-up.ts';
-import type { TreeMove } from './directory-move.ts';
 import { HandleTable } from './handle-table.ts';
 import { Ids } from './ids.ts';
 import { InodeNumbers } from './inode-numbers.ts';
@@ -16,10 +15,11 @@ import { InodeTable, Node, ROOT } from './inode-table.ts';
 import type { Layer } from './layer.ts';
 import { type Part, Parts } from './parts.ts';
 import type { SyncTask } from './sync.ts';
+import type { TreeMove } from './tree-moves.ts';
 import { isWhiteoutName } from './whiteout-name.ts';
 import type { WorkDirectory } from './work-directory.ts';
 
-export const EMPTY = cString('');
+export const EMPTY: CString = fixedBytes(1);
 export const ITSELF = cString('.');
 export { AT_EMPTY_PATH };
 
@@ -84,8 +84,8 @@ export class OverlayState {
   isRedirectMarked = false;
   /** Nodes that are being copied up by a job. */
   readonly copying = new Set<Node>();
-  /** Directories that are being brought into the upper with all they have, by the request that moves them. */
-  readonly treeMoves = new Map<number, TreeMove>();
+  /** Directories that are being copied as wholes, to be moved. */
+  readonly treeMoves = new Set<TreeMove>();
   /** Syncs under way, by their requests. */
   readonly syncs = new Map<number, SyncTask>();
   /** For one system call and its evaluation. */

@@ -16,7 +16,7 @@ import type { Node } from './inode-table.ts';
 import type { LayerDirectory } from './layer.ts';
 import { attach, findNode } from './lookup.ts';
 import { readOrigin } from './marks.ts';
-import { bytesOf, endedCopy, type Name, nameOf } from './names.ts';
+import { cStringIn, endedCopy, type Name, nameOf, nameRoom } from './names.ts';
 import type { OverlayState } from './overlay-state.ts';
 import type { Part } from './parts.ts';
 import { isWhiteout } from './whiteout.ts';
@@ -36,6 +36,7 @@ export interface Listing {
 const DOT = Buffer.from('.');
 const DOT_DOT = Buffer.from('..');
 const probe = newStatx();
+const room = nameRoom();
 
 const entry = emptyEntry();
 
@@ -143,24 +144,24 @@ export function readDirectory(
         ? addDot(node, place, withEntries, out)
         : withEntries
           ? addWithEntry(o, node, listing, place - 2, out)
-          : out.add(
-              bytesOf(listing.names[place - 2]!),
-              listing.inos[place - 2]!,
-              listing.types[place - 2]!,
-              place + 1,
-            );
+          : addName(listing, place - 2, out);
     if (!isTaken) break;
   }
   return 0;
 }
 
+function addName({ names, inos, types }: Listing, index: number, out: DirectorySink): boolean {
+  const name = names[index]!;
+  return out.add(cStringIn(room, name), name.length, inos[index]!, types[index]!, index + 3);
+}
+
 function addDot(node: Node, place: number, withEntries: boolean, out: DirectorySink): boolean {
   const { ino } = place === 0 ? node : (node.parent ?? node);
   const name = place === 0 ? DOT : DOT_DOT;
-  if (!withEntries) return out.add(name, ino, DT_DIR, place + 1);
+  if (!withEntries) return out.add(name, name.length, ino, DT_DIR, place + 1);
   entry.node = 0;
   entry.attributes.ino = ino;
-  return out.addWithEntry(name, DT_DIR, place + 1, entry);
+  return out.addWithEntry(name, name.length, DT_DIR, place + 1, entry);
 }
 
 function addWithEntry(
@@ -171,15 +172,22 @@ function addWithEntry(
   out: DirectorySink,
 ): boolean {
   const name = listing.names[index]!;
+  const known = parent.directory!.children.get(name);
+  if (known !== undefined && known.lookups > 0 && o.options.timeoutMs === undefined) {
+    // The kernel has it, with its attributes, and keeps what it has where an entry says no more.
+    return out.add(cStringIn(room, name), name.length, known.ino, direntType(known.type), index + 3);
+  }
   const child = findListed(o, parent, listing, index, name, o.statx);
+  const cName = cStringIn(room, name);
+  const type = listing.types[index]!;
   if (typeof child === 'number') {
     // It is gone, or cannot be looked at: its name alone.
     entry.node = 0;
     entry.attributes.ino = listing.inos[index]!;
-    return out.addWithEntry(bytesOf(name), listing.types[index]!, index + 3, entry);
+    return out.addWithEntry(cName, name.length, type, index + 3, entry);
   }
   answerEntry(o, child, o.statx, entry);
-  if (out.addWithEntry(bytesOf(name), listing.types[index]!, index + 3, entry)) return true;
+  if (out.addWithEntry(cName, name.length, type, index + 3, entry)) return true;
   child.lookups--;
   o.table.dropIfUnused(child);
   return false;
@@ -200,7 +208,6 @@ function findListed(
   if (known !== undefined || version !== listing.version) return findNode(o, parent, name, s);
   const directory = o.parts.open(parts[listing.parts[index]!]!);
   if (typeof directory === 'number') return directory;
-  const cName = endedCopy(bytesOf(name));
-  const code = directory.statAt(cName, s);
+  const code = directory.statAt(cStringIn(room, name), s);
   return code < 0 ? code : attach(o, parent, name, listing.parts[index]!, s);
 }

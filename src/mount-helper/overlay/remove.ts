@@ -5,9 +5,10 @@
 
 import { constants } from 'node:fs';
 import { DEFERRED } from '../fuse/file-system.ts';
-import { EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EROFS } from '../system/errno.ts';
+import { EEXIST, EINVAL, EISDIR, ENOENT, ENOTDIR, ENOTEMPTY, EPERM, EROFS } from '../system/errno.ts';
 import { AT_REMOVEDIR, type CString, openat, RENAME_EXCHANGE, unlinkat } from '../system/libc.ts';
-import { S_IFREG } from '../system/statx.ts';
+import { isProtected, S_IFREG } from '../system/statx.ts';
+import { statNode } from './attributes.ts';
 import { O_PATH } from './disk-layer.ts';
 import { ensureUpperDirectory, joinLinks, waitForCopies } from './ensure-upper.ts';
 import { findLink, type Node } from './inode-table.ts';
@@ -15,6 +16,7 @@ import { findNode, isBelow } from './lookup.ts';
 import { cStringOf, type Name } from './names.ts';
 import type { OverlayState } from './overlay-state.ts';
 import { makeListing } from './readdir.ts';
+import { waitForMoveAbove } from './tree-moves.ts';
 import { newWhiteout, putWhiteout, putWhiteoutName } from './whiteout.ts';
 
 const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
@@ -23,10 +25,13 @@ const { O_NOFOLLOW, O_NONBLOCK, O_RDONLY } = constants;
 export function removeFile(o: OverlayState, parent: Node, name: Name): number {
   if (o.upper === undefined) return -EROFS;
   if (parent.isOrphan) return -ENOENT;
+  if (o.treeMoves.size > 0 && waitForMoveAbove(o, parent)) return DEFERRED;
   const node = parent.directory!.children.get(name) ?? findNode(o, parent, name, o.statx);
   if (typeof node === 'number') return node;
   if (node.directory !== undefined) return -EISDIR;
   if (waitForCopies(o, node)) return DEFERRED;
+  const allowed = checkProtection(o, node);
+  if (allowed < 0) return allowed;
   if (node.links !== undefined) joinLinks(o, node);
   const below = isBelow(o, parent, name);
   if (typeof below === 'number') return below;
@@ -39,6 +44,14 @@ export function removeFile(o: OverlayState, parent: Node, name: Name): number {
   loseName(o, node, parent, name);
   parent.directory!.version++;
   return 0;
+}
+
+/** EPERM for what a lower layer protects. In the upper the system itself refuses. */
+export function checkProtection(o: OverlayState, node: Node): number {
+  if (node.inUpper) return 0;
+  const code = statNode(o, node, o.statx);
+  if (code < 0) return code;
+  return isProtected(o.statx) ? -EPERM : 0;
 }
 
 /** Puts a whiteout where a file is, or where the upper has nothing. */
@@ -102,6 +115,7 @@ export function loseName(o: OverlayState, node: Node, parent: Node, name: Name):
 export function removeDirectory(o: OverlayState, parent: Node, name: Name): number {
   if (o.upper === undefined) return -EROFS;
   if (parent.isOrphan) return -ENOENT;
+  if (o.treeMoves.size > 0 && waitForMoveAbove(o, parent)) return DEFERRED;
   const node = findNode(o, parent, name, o.statx);
   if (typeof node === 'number') return node;
   if (node.directory === undefined) return -ENOTDIR;
@@ -146,7 +160,10 @@ function hideDirectory(o: OverlayState, node: Node, parent: Node, cName: CString
   if (empty < 0) return empty;
   const directory = ensureUpperDirectory(o, parent);
   if (directory < 0) return directory;
-  if (!node.inUpper) return putWhiteout(o, directory, cName);
+  if (!node.inUpper) {
+    const allowed = checkProtection(o, node);
+    return allowed < 0 ? allowed : putWhiteout(o, directory, cName);
+  }
   keepInode(o, node, parent, node.name, directory, cName);
   const made = newWhiteout(o);
   if (typeof made === 'number') return made;

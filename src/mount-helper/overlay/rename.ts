@@ -27,7 +27,8 @@ import type { Node } from './inode-table.ts';
 import { findNode, isBelow } from './lookup.ts';
 import { bytesOf, cStringOf, type Name } from './names.ts';
 import { EMPTY, type OverlayState } from './overlay-state.ts';
-import { checkEmpty, isUpperName, keepInode, loseName } from './remove.ts';
+import { checkEmpty, checkProtection, isUpperName, keepInode, loseName } from './remove.ts';
+import { waitForMoveAbove } from './tree-moves.ts';
 import { newWhiteout, putWhiteout, putWhiteoutName, setOpaque } from './whiteout.ts';
 
 /** One end of the rename. */
@@ -83,6 +84,9 @@ function renameEnds(o: OverlayState, from: End, to: End, flags: number): number 
   const target = to.node;
   const exchanges = (flags & RENAME_EXCHANGE) !== 0;
   if (node === undefined) return -ENOENT;
+  if (o.treeMoves.size > 0 && (waitForMoveAbove(o, from.parent) || waitForMoveAbove(o, to.parent))) {
+    return DEFERRED;
+  }
   if (exchanges && target === undefined) return -ENOENT;
   if ((flags & RENAME_NOREPLACE) !== 0 && target !== undefined) return -EEXIST;
   // Two names of one file: as rename(2) has it, both stay.
@@ -93,6 +97,8 @@ function renameEnds(o: OverlayState, from: End, to: End, flags: number): number 
     const empty = checkEmpty(o, target);
     if (empty < 0) return empty;
   }
+  const replaced = target === undefined ? 0 : checkProtection(o, target);
+  if (replaced < 0) return replaced;
   let code = findBelow(o, from);
   if (code >= 0) code = findBelow(o, to);
   if (code >= 0) code = bringNode(o, from, to);
@@ -163,7 +169,8 @@ function move(o: OverlayState, from: End, to: End, node: Node): number {
 /** The books of a node that is at another place now. */
 function arrive(node: Node, to: End): void {
   node.isNameUnsynced = true;
-  if (node.lowerKey !== undefined) to.parent.directory!.hasForeignNumbers = true;
+  const isForeign = node.lowerKey !== undefined || (node.directory !== undefined && node.anchor >= 0);
+  if (isForeign) to.parent.directory!.hasForeignNumbers = true;
   const part = node.directory?.parts[0];
   if (part === undefined) return;
   part.parent = to.parent.directory!.parts[0]!;

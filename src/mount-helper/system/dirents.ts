@@ -24,11 +24,11 @@ const DOT = 0x2e;
 export type EachEntry = (name: Uint8Array, ino: bigint, type: number) => void;
 
 /** Buffers that no listing uses at the moment: a listing may start another one from its callback. */
-const idle: Buffer[] = [];
+const idle: Uint8Array[] = [];
 
 /** Calls `each` for all entries of an open directory but `.` and `..`; 0 or `-errno`. */
 export function listDirectory(fd: number, each: EachEntry): number {
-  const buffer = idle.pop() ?? Buffer.allocUnsafeSlow(BUFFER_BYTES);
+  const buffer = idle.pop() ?? new Uint8Array(BUFFER_BYTES);
   try {
     for (;;) {
       const length = getdents64(fd, buffer);
@@ -42,7 +42,7 @@ export function listDirectory(fd: number, each: EachEntry): number {
 }
 
 /** False if the records do not fill the bytes exactly. */
-export function decodeDirents(bytes: Buffer, length: number, each: EachEntry): boolean {
+export function decodeDirents(bytes: Uint8Array, length: number, each: EachEntry): boolean {
   let at = 0;
   while (at < length) {
     if (at + NAME > length) return false;
@@ -64,8 +64,12 @@ function isDots(bytes: Uint8Array, start: number, end: number): boolean {
   return end - start === 1 || (end - start === 2 && bytes[start + 1] === DOT);
 }
 
-function inodeAt(bytes: Buffer, at: number): bigint {
-  const high = bytes.readUInt32LE(at + 4);
-  const low = BigInt(bytes.readUInt32LE(at));
+function inodeAt(bytes: Uint8Array, at: number): bigint {
+  const high = u32(bytes, at + 4);
+  const low = BigInt(u32(bytes, at));
   return high === 0 ? low : (BigInt(high) << 32n) | low;
+}
+
+function u32(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! | (bytes[at + 1]! << 8) | (bytes[at + 2]! << 16) | (bytes[at + 3]! << 24)) >>> 0;
 }

@@ -6,11 +6,13 @@
  * No function here throws for what the system says: each returns a number >= 0, or `-errno`. Paths and
  * names are bytes that end in NUL (`cString`). Offsets and sizes are JavaScript numbers below 2^53.
  */
-import { bindAll, type CString, type Memory, result } from './library.ts';
+import { bindAll, type CString, fixedAddress, type Memory, placeOf, result } from './library.ts';
+import type { Statx } from './statx.ts';
 
 export * from './libc-data.ts';
 export * from './libc-xattr.ts';
 export type { CString, Memory } from './library.ts';
+export { fixedBytes } from './library.ts';
 
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;
@@ -75,12 +77,12 @@ export function cString(bytes: Uint8Array | string): CString {
 
 /** A file descriptor; O_CLOEXEC is always added. */
 export function openat(directory: number, path: CString, flags: number, mode = 0): number {
-  return result(calls.openat(directory, path, flags | O_CLOEXEC, mode));
+  return result(calls.openat(directory, placeOf(path), flags | O_CLOEXEC, mode));
 }
 
-/** Fills `out` (256 bytes, see `statx.ts`) with the basic fields and the time of birth. */
-export function statx(directory: number, path: CString, flags: number, out: Uint8Array): number {
-  return result(calls.statx(directory, path, flags, STATX_BASIC_AND_BTIME, out));
+/** Fills `out` with the basic fields and the time of birth. */
+export function statx(directory: number, path: CString, flags: number, out: Statx): number {
+  return result(calls.statx(directory, placeOf(path), flags, STATX_BASIC_AND_BTIME, fixedAddress(out)));
 }
 
 export function mkdirat(directory: number, name: CString, mode: number): number {
@@ -108,7 +110,7 @@ export function linkat(
 
 /** `flags`: AT_REMOVEDIR or 0. */
 export function unlinkat(directory: number, name: CString, flags = 0): number {
-  return result(calls.unlinkat(directory, name, flags));
+  return result(calls.unlinkat(directory, placeOf(name), flags));
 }
 
 /** `flags`: RENAME_* bits. */

@@ -16,8 +16,26 @@ type Call = (...parameters: (number | Memory)[]) => number;
 /** The same call on a thread of libuv's pool. The caller keeps the memory alive until it ends. */
 type AsyncCall = (...parameters: unknown[]) => void;
 
-/** Bytes that end in NUL, as the system wants paths and names. */
-export type CString = Uint8Array;
+/**
+ * Bytes that end in NUL, as the system wants paths and names; what follows it means nothing. With an
+ * `address` they are `FixedBytes`.
+ */
+export type CString = Uint8Array & { readonly address?: number };
+
+/**
+ * Bytes for many calls of the system: these get the address, found once, which costs them far less than
+ * the view does. 0 as long as it was not asked for.
+ */
+export interface FixedBytes extends Buffer {
+  address: number;
+}
+
+/** Zeros. Below this size the engine may move what a view has. */
+const FIXED_BYTES_MIN = 256;
+
+export function fixedBytes(size: number): FixedBytes {
+  return Object.assign(Buffer.alloc(Math.max(size, FIXED_BYTES_MIN)), { address: 0 });
+}
 
 let loaded: Koffi | undefined;
 let library: ReturnType<Koffi['load']> | undefined;
@@ -90,6 +108,17 @@ const asyncCalls = new Map<string, AsyncCall>();
 /** What the C library returned, with its -1 replaced by `-errno`. */
 export function result(returned: number): number {
   return returned < 0 ? -loaded!.errno() : returned;
+}
+
+/** The same bytes in the form that a call takes quickest. */
+export function placeOf(bytes: CString): Memory {
+  return bytes.address === undefined ? bytes : fixedAddress(bytes as FixedBytes);
+}
+
+/** Valid as long as `bytes` is held. */
+export function fixedAddress(bytes: FixedBytes): number {
+  if (bytes.address === 0) bytes.address = addressOf(bytes);
+  return bytes.address;
 }
 
 /** Where the bytes of a view begin. Valid while something holds on to the view's buffer. */

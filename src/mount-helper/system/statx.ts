@@ -8,10 +8,13 @@
  *     64 atime     80 btime     96 ctime     112 mtime      each: i64 seconds, u32 nanoseconds, u32 0
  *    128 u32 rdev major   132 u32 rdev minor   136 u32 dev major   140 u32 dev minor
  */
-import type { Attributes } from '../fuse/file-system.ts';
+import type { Attributes } from '../fuse/answers.ts';
+import { type FixedBytes, fixedBytes } from './library.ts';
 
-/** Raw `struct statx`. */
-export type Statx = Uint8Array;
+/** Raw `struct statx`, also as words of 32 bits. */
+export interface Statx extends FixedBytes {
+  readonly words: Uint32Array;
+}
 
 export const STATX_BYTES = 256;
 
@@ -27,26 +30,36 @@ export const S_ISUID = 0o4000;
 export const S_ISGID = 0o2000;
 export const S_ISVTX = 0o1000;
 
-const ATIME = 64;
-const CTIME = 96;
-const MTIME = 112;
+const STATX_ATTR_IMMUTABLE = 0x10;
+const STATX_ATTR_APPEND = 0x20;
+/** Places of words. */
+const BLKSIZE = 1;
+const FLAGS = 2;
+const NLINK = 4;
+const UID = 5;
+const GID = 6;
+const INO = 8;
+const SIZE = 10;
+const BLOCKS = 12;
+const ATIME = 16;
+const CTIME = 24;
+const MTIME = 28;
+const RDEV = 32;
+const DEVICE = 34;
 
 export function newStatx(): Statx {
-  return Buffer.alloc(STATX_BYTES);
-}
-
-function u32(s: Statx, at: number): number {
-  return (s[at]! | (s[at + 1]! << 8) | (s[at + 2]! << 16) | (s[at + 3]! << 24)) >>> 0;
+  const bytes = fixedBytes(STATX_BYTES);
+  return Object.assign(bytes, { words: new Uint32Array(bytes.buffer, bytes.byteOffset, STATX_BYTES / 4) });
 }
 
 /** For sizes, counts and seconds: exact up to 2^53, and beyond it near enough. */
-function i64(s: Statx, at: number): number {
-  return (u32(s, at + 4) | 0) * 0x1_0000_0000 + u32(s, at);
+function i64({ words }: Statx, at: number): number {
+  return (words[at + 1]! | 0) * 0x1_0000_0000 + words[at]!;
 }
 
-function u64(s: Statx, at: number): bigint {
-  const high = u32(s, at + 4);
-  const low = BigInt(u32(s, at));
+function u64({ words }: Statx, at: number): bigint {
+  const high = words[at + 1]!;
+  const low = BigInt(words[at]!);
   return high === 0 ? low : (BigInt(high) << 32n) | low;
 }
 
@@ -75,43 +88,59 @@ export function isRegular(s: Statx): boolean {
 
 /** A character device 0:0: what overlays put where a lower name is to be hidden. */
 export function isWhiteoutDevice(s: Statx): boolean {
-  return (s[29]! & 0o360) === 0o40 && u32(s, 128) === 0 && u32(s, 132) === 0;
+  return (s[29]! & 0o360) === 0o40 && s.words[RDEV] === 0 && s.words[RDEV + 1] === 0;
 }
 
 export function statxNlink(s: Statx): number {
-  return u32(s, 16);
+  return s.words[NLINK]!;
 }
 
 export function statxUid(s: Statx): number {
-  return u32(s, 20);
+  return s.words[UID]!;
 }
 
 export function statxGid(s: Statx): number {
-  return u32(s, 24);
+  return s.words[GID]!;
 }
 
 export function statxIno(s: Statx): bigint {
-  return u64(s, 32);
+  return u64(s, INO);
 }
 
 export function statxSize(s: Statx): number {
-  return i64(s, 40);
+  return i64(s, SIZE);
 }
 
 /** Of 512 bytes. */
 export function statxBlocks(s: Statx): number {
-  return i64(s, 48);
+  return i64(s, BLOCKS);
+}
+
+export function statxInoLow(s: Statx): number {
+  return s.words[INO]!;
+}
+
+export function statxInoHigh(s: Statx): number {
+  return s.words[INO + 1]!;
+}
+
+export function statxMajor(s: Statx): number {
+  return s.words[DEVICE]!;
+}
+
+export function statxMinor(s: Statx): number {
+  return s.words[DEVICE + 1]!;
 }
 
 /** The file system that it is on: major << 32 | minor. */
 export function statxDevice(s: Statx): bigint {
-  return (BigInt(u32(s, 136)) << 32n) | BigInt(u32(s, 140));
+  return (BigInt(s.words[DEVICE]!) << 32n) | BigInt(s.words[DEVICE + 1]!);
 }
 
 /** Of a device node: the kernel's `new_encode_dev`, which is also what mknod(2) takes. */
 export function statxRdev(s: Statx): number {
-  const minor = u32(s, 132);
-  return ((minor & 0xff) | (u32(s, 128) << 8) | ((minor & ~0xff) << 12)) >>> 0;
+  const minor = s.words[RDEV + 1]!;
+  return ((minor & 0xff) | (s.words[RDEV]! << 8) | ((minor & ~0xff) << 12)) >>> 0;
 }
 
 /** Whole seconds, negative before 1970. */
@@ -120,7 +149,7 @@ export function statxAtime(s: Statx): number {
 }
 
 export function statxAtimeNs(s: Statx): number {
-  return u32(s, ATIME + 8);
+  return s.words[ATIME + 2]!;
 }
 
 export function statxMtime(s: Statx): number {
@@ -128,7 +157,7 @@ export function statxMtime(s: Statx): number {
 }
 
 export function statxMtimeNs(s: Statx): number {
-  return u32(s, MTIME + 8);
+  return s.words[MTIME + 2]!;
 }
 
 export function statxCtime(s: Statx): number {
@@ -136,31 +165,62 @@ export function statxCtime(s: Statx): number {
 }
 
 export function statxCtimeNs(s: Statx): number {
-  return u32(s, CTIME + 8);
+  return s.words[CTIME + 2]!;
 }
 
-/** Copies all that stat(2) shows; `ino` is the number on the layer, for the caller to replace. */
+/**
+ * Copies all that stat(2) shows but the inode number, word by word: both are of the kernel's making (see
+ * `fuse/answers.ts`).
+ */
+export function copyAttributes(s: Statx, out: Attributes): void {
+  const from = s.words;
+  const to = out.words;
+  to[2] = from[SIZE]!;
+  to[3] = from[SIZE + 1]!;
+  to[4] = from[BLOCKS]!;
+  to[5] = from[BLOCKS + 1]!;
+  to[6] = from[ATIME]!;
+  to[7] = from[ATIME + 1]!;
+  to[8] = from[MTIME]!;
+  to[9] = from[MTIME + 1]!;
+  to[10] = from[CTIME]!;
+  to[11] = from[CTIME + 1]!;
+  to[12] = from[ATIME + 2]!;
+  to[13] = from[MTIME + 2]!;
+  to[14] = from[CTIME + 2]!;
+  to[15] = statxMode(s);
+  to[16] = from[NLINK]!;
+  to[17] = from[UID]!;
+  to[18] = from[GID]!;
+  to[19] = statxRdev(s);
+  to[20] = from[BLKSIZE]!;
+}
+
+/** All that stat(2) shows, with the number that the inode has on its layer. */
 export function toAttributes(s: Statx, out: Attributes): void {
-  out.ino = u64(s, 32);
-  out.size = i64(s, 40);
-  out.blocks = i64(s, 48);
-  out.atime = i64(s, ATIME);
-  out.atimeNs = u32(s, ATIME + 8);
-  out.mtime = i64(s, MTIME);
-  out.mtimeNs = u32(s, MTIME + 8);
-  out.ctime = i64(s, CTIME);
-  out.ctimeNs = u32(s, CTIME + 8);
-  out.mode = statxMode(s);
-  out.nlink = u32(s, 16);
-  out.uid = u32(s, 20);
-  out.gid = u32(s, 24);
-  out.rdev = statxRdev(s);
-  out.blksize = u32(s, 4);
+  copyAttributes(s, out);
+  out.ino = statxIno(s);
 }
 
 /** Both are of the same inode. */
-export function isSameFile(a: Statx, b: Statx): boolean {
-  for (let at = 32; at < 40; at++) if (a[at] !== b[at]) return false;
-  for (let at = 136; at < 144; at++) if (a[at] !== b[at]) return false;
-  return true;
+export function isSameFile({ words: a }: Statx, { words: b }: Statx): boolean {
+  return (
+    a[INO] === b[INO] &&
+    a[INO + 1] === b[INO + 1] &&
+    a[DEVICE] === b[DEVICE] &&
+    a[DEVICE + 1] === b[DEVICE + 1]
+  );
+}
+
+/** chattr(1) has made it immutable (+i) or append-only (+a): nobody may change or remove it. */
+export function isProtected({ words }: Statx): boolean {
+  return (words[FLAGS]! & (STATX_ATTR_IMMUTABLE | STATX_ATTR_APPEND)) !== 0;
+}
+
+/** Puts other owners and permissions in; the type stays. */
+export function patchOwner(s: Statx, uid: number, gid: number, mode: number): void {
+  s.words[UID] = uid;
+  s.words[GID] = gid;
+  s[28] = mode & 0xff;
+  s[29] = (s[29]! & 0xf0) | ((mode >> 8) & 0x0f);
 }

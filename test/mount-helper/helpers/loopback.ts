@@ -406,8 +406,8 @@ export class Loopback implements FileSystem {
       const { name, ino, type } = directory.entries[i]!;
       const plain = name.subarray(0, -1);
       if (!withEntries || this.#enter(directory.node, plain, this.#entry) < 0 || this.#entry.node === 0) {
-        if (!out.add(plain, ino, type, i + 1)) break;
-      } else if (!out.addWithEntry(plain, type, i + 1, this.#entry)) {
+        if (!out.add(plain, plain.length, ino, type, i + 1)) break;
+      } else if (!out.addWithEntry(plain, plain.length, type, i + 1, this.#entry)) {
         this.forget(this.#entry.node, 1);
         break;
       }

@@ -3,7 +3,7 @@
  * happened in between, `dispose` ends its processes, unmounts, and fails if a lower layer is not what it
  * was, to the times of its files.
  */
-import { type ChildProcess, spawn } from 'node:child_process';
+import { type ChildProcess, execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, realpathSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
@@ -20,8 +20,10 @@ export interface SandboxLayers {
   readonly lowers?: readonly LayerSpec[];
   /** What the upper holds before the first mount; `null`: no upper, a mount to read from. */
   readonly upper?: LayerSpec | null;
-  /** Upper and work are on a tmpfs of their own with these options; root only. */
-  readonly store?: string;
+  /** Upper and work are on a tmpfs of their own with these options, or in that directory; root only. */
+  readonly store?: string | { readonly directory: string };
+  /** All directories are below this one, instead of where temporary files are. */
+  readonly parent?: string;
 }
 
 /** A command to its end. */
@@ -102,7 +104,7 @@ export class MountSandbox {
 
   /** Layers made and filled, nothing mounted. */
   static async create(subject: Subject, layers: SandboxLayers = {}): Promise<MountSandbox> {
-    const dir = realpathSync(mkdtempSync(join(tmpdir(), 'git2db-mount-test-')));
+    const dir = realpathSync(mkdtempSync(join(layers.parent ?? tmpdir(), 'git2db-mount-test-')));
     const specs = layers.lowers ?? [{}];
     const sandbox = new MountSandbox(subject, dir, specs.length, layers.upper === null, true);
     chmodSync(dir, 0o755);
@@ -114,7 +116,8 @@ export class MountSandbox {
     for (const path of [...lowers, merged, ...['store', 'home', 'tmp'].map((name) => join(dir, name))])
       own(path);
     own(join(dir, 'run'), 0o700);
-    if (layers.store !== undefined) await sandbox.mountTmpfs(join(dir, 'store'), layers.store);
+    if (typeof layers.store === 'string') await sandbox.mountTmpfs(join(dir, 'store'), layers.store);
+    else if (layers.store !== undefined) sandbox.bind(join(dir, 'store'), layers.store.directory);
     own(upper);
     own(work);
     for (const [i, spec] of specs.entries()) await sandbox.fill(lowers[i]!, spec);
@@ -139,6 +142,12 @@ export class MountSandbox {
   async mountTmpfs(path: string, options: string): Promise<void> {
     const { uid, gid } = this.subject;
     await hostCalls().mount('none', bytes(path), 'tmpfs', `mode=755,uid=${uid},gid=${gid},${options}`);
+    this.#tmpfs.push(path);
+  }
+
+  /** Another directory in the place of one of these; root only. */
+  bind(path: string, directory: string): void {
+    execFileSync('mount', ['--bind', directory, path]);
     this.#tmpfs.push(path);
   }
 

@@ -13,9 +13,8 @@ import {
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
-import { emptyAttributes } from '../../../src/mount-helper/fuse/answers.ts';
+import { type AttributeFields, emptyAttributes } from '../../../src/mount-helper/fuse/answers.ts';
 import {
-  type Attributes,
   type AttributesAnswer,
   type AttributesChange,
   DEFERRED,
@@ -31,6 +30,7 @@ import { type BackingFiles, OverlayFs } from '../../../src/mount-helper/overlay/
 import { openWorkDirectory } from '../../../src/mount-helper/overlay/work-directory.ts';
 import { errnoName } from '../../../src/mount-helper/system/errno.ts';
 import { AT_FDCWD, cString, mknodat } from '../../../src/mount-helper/system/libc.ts';
+import { fieldsOf } from './attributes.ts';
 
 /** Directories end in `/`; text is a file; `null` a whiteout; `{ link }` a symbolic, `{ same }` a hard link. */
 export type Tree = Record<string, string | null | { readonly link: string } | { readonly same: string }>;
@@ -204,11 +204,11 @@ export class Rig {
     return [at <= 0 ? 1 : this.node(path.slice(0, at)), Buffer.from(path.slice(at + 1))];
   }
 
-  stat(path: string | number): Attributes {
+  stat(path: string | number): AttributeFields {
     const node = typeof path === 'number' ? path : this.node(path);
     const out: AttributesAnswer = { timeoutMs: 0, attributes: emptyAttributes() };
     this.must(() => this.fs.getattr(node, -1, out));
-    return out.attributes;
+    return fieldsOf(out.attributes);
   }
 
   /** `name` and type letter and number of all entries, sorted by name. */
@@ -239,15 +239,19 @@ export class Rig {
       const before = next;
       this.must(() =>
         this.fs.readdir(handle, next, withEntries, {
-          add: (name, ino, type, nextOffset) => {
+          add: (name, length, ino, type, nextOffset) => {
             if (left-- === 0) return false;
-            found.push({ name: Buffer.from(name).toString('latin1'), ino, type });
+            found.push({ name: Buffer.from(name.subarray(0, length)).toString('latin1'), ino, type });
             next = nextOffset;
             return true;
           },
-          addWithEntry: (name, type, nextOffset, entry) => {
+          addWithEntry: (name, length, type, nextOffset, entry) => {
             if (left-- === 0) return false;
-            found.push({ name: Buffer.from(name).toString('latin1'), ino: entry.attributes.ino, type });
+            found.push({
+              name: Buffer.from(name.subarray(0, length)).toString('latin1'),
+              ino: entry.attributes.ino,
+              type,
+            });
             next = nextOffset;
             return true;
           },
@@ -328,7 +332,7 @@ export class Rig {
     return this.say(() => this.fs.link(node, parent, name, this.caller, newEntry()));
   }
 
-  setattr(path: string | number, change: Partial<AttributesChange> & { valid: number }): Attributes {
+  setattr(path: string | number, change: Partial<AttributesChange> & { valid: number }): AttributeFields {
     const node = typeof path === 'number' ? path : this.node(path);
     const out: AttributesAnswer = { timeoutMs: 0, attributes: emptyAttributes() };
     const whole: AttributesChange = {
@@ -344,7 +348,7 @@ export class Rig {
       ...change,
     };
     this.must(() => this.fs.setattr(node, whole, this.caller, out));
-    return out.attributes;
+    return fieldsOf(out.attributes);
   }
 
   setxattr(path: string, name: string, value: string): string | number {

@@ -362,3 +362,20 @@ suite.test(
     }
   },
 );
+
+suite.test(
+  'the time of change of a directory is what the layer has, after a copy-up below it too',
+  { lower: { 'd/e/f': 'x' }, upper: { 'd/own': '' } },
+  async (t, { calls, at, inUpper, host }) => {
+    const before = await calls.stat(at('d'));
+    // A directory that is held open is one whose attributes are cached.
+    const held = await calls.open(at('d'), 'RDONLY|DIRECTORY');
+    await calls.chmod(at('d/e/f'), 0o600);
+    const after = await calls.stat(at('d'));
+    t.is(after.ctime, (await host.stat(inUpper('d'))).ctime);
+    t.is((await calls.fstat(held)).ctime, after.ctime);
+    t.true(BigInt(after.ctime) > BigInt(before.ctime));
+    t.is(after.mtime, before.mtime);
+    await calls.close(held);
+  },
+);

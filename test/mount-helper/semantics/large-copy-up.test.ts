@@ -8,8 +8,11 @@ import { hostCalls, type MountSandbox, type SandboxLayers } from '../helpers/mou
 import { mountTest } from '../helpers/suite.ts';
 
 const MIB = 1 << 20;
-/** Long enough that copying takes many times as long as a request. */
-const SIZE = 192 * MIB;
+/**
+ * Long enough that copying takes many times as long as a request. GIT2DB_LARGE_FILE_MIB gives another size, a
+ * multiple of 64.
+ */
+const SIZE = Number(process.env.GIT2DB_LARGE_FILE_MIB ?? 192) * MIB;
 const PIECE = 32 * MIB;
 
 const LAYER: LayerSpec = { 'd/small': 'small', 'elsewhere/f': 'x', 'elsewhere/g': 'y', 'other/x': 'x' };
@@ -34,7 +37,7 @@ async function withLargeFile(create: Create): Promise<Large> {
   const lower = bytes(`${sandbox.lowers[0]}/d/large`);
   const fd = await host.open(lower, 'RDWR');
   for (let at = 0; at < SIZE; at += PIECE) {
-    if (at !== 2 * PIECE) await host.fill(fd, String.fromCharCode(65 + at / PIECE), PIECE, at);
+    if (at !== 2 * PIECE) await host.fill(fd, String.fromCharCode(65 + ((at / PIECE) % 26)), PIECE, at);
   }
   await host.ftruncate(fd, SIZE);
   await host.futimens(fd, '1000000000', '1000000001');
