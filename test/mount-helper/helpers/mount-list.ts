@@ -27,7 +27,9 @@ export function recordsOf({ subject, env }: MountSandbox): string {
 export function recordFiles(sandbox: MountSandbox): string[] {
   const directory = recordsOf(sandbox);
   if (!existsSync(directory)) return [];
+  // What a killed process was about to write has another name, and goes a minute later.
   return readdirSync(directory)
+    .filter((name) => name.endsWith('.json'))
     .map((name) => join(directory, name))
     .filter((file) => textOf(file).includes(JSON.stringify(sandbox.merged)));
 }
