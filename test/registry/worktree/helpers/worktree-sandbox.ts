@@ -16,6 +16,7 @@ import {
   type Sandbox,
   type SandboxOptions,
 } from '../../../helpers/git-sandbox.ts';
+import { openDevFuse } from '../../../mount-helper/helpers/dev-fuse.ts';
 import { type Subject, type SubjectName, subjectNamed } from '../../../mount-helper/helpers/subjects.ts';
 import type { Request, Summary } from './agent.ts';
 
@@ -78,6 +79,7 @@ export async function createWorktreeSandbox(
   options: SandboxOptions = {},
 ): Promise<WorktreeSandbox> {
   const subject = subjectNamed(name);
+  if (subject.backend.startsWith('fuse') && !subject.isRoot) await openDevFuse();
   const sandbox = createSandbox(t, {
     ...options,
     config: { 'safe.directory': '*', 'gc.reflogExpire': 'never', ...options.config },
