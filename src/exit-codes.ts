@@ -3,7 +3,7 @@
  * 1 is an answer ("no", or "not all of it"); from 3 on there is one number per class of error.
  * A number that was once given is never given to another class.
  */
-import { type ErrorCode, Git2dbError } from './xet/errors.ts';
+import type { ErrorCode } from './xet/errors.ts';
 
 export const EXIT_OK = 0;
 /** The thing asked is false, or some items failed; all of them were named on stderr. */
@@ -64,10 +64,45 @@ export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   SERVER_FAILED: 47,
   NOT_MOUNTED: 48,
   MOUNT_BUSY: 49,
+  NAME_INVALID: 50,
+  NAME_TAKEN: 51,
+  URL_INVALID: 52,
+  NOT_FOUND: 53,
+  LOCK_TIMEOUT: 54,
+  REGISTRY_INVALID: 55,
+  REGISTRY_MOVED: 56,
+  CONFLICT: 57,
+  REF_INVALID: 58,
+  AUTH_FAILED: 59,
+  NETWORK: 60,
+  MERGE_CONFLICT: 61,
+  WORKTREE_EXISTS: 62,
+  WORKTREE_BUSY: 63,
+  WORKTREE_DIRTY: 64,
+  NOT_REACHABLE: 65,
+  DRIVER_UNAVAILABLE: 66,
+  TRUST_REQUIRED: 67,
+  WORKTREE_NEEDED: 68,
+  BRANCH_IN_USE: 69,
+  REF_EXISTS: 70,
+  NOT_MERGED: 71,
+  NOT_FAST_FORWARD: 72,
+  HISTORIES_UNRELATED: 73,
+  NOTHING_TO_COMMIT: 74,
+  HOOK_FAILED: 75,
+  IDENTITY_UNKNOWN: 76,
+  SIGNING_FAILED: 77,
+  OPERATION_IN_PROGRESS: 78,
+  NO_OPERATION: 79,
+  OBJECT_MISSING: 80,
+  PATH_INVALID: 81,
+  OWNER_DUBIOUS: 82,
 };
 
 export function exitCodeOf(error: unknown): number {
-  if (error instanceof Git2dbError) return EXIT_CODES[error.code];
-  if (error instanceof Error && error.name === 'AbortError') return EXIT_INTERRUPTED;
-  return EXIT_UNEXPECTED;
+  if (!(error instanceof Error)) return EXIT_UNEXPECTED;
+  // By its code: a program is several bundles, and each has a class of its own for the same errors.
+  const { code } = error as { code?: unknown };
+  if (typeof code === 'string' && Object.hasOwn(EXIT_CODES, code)) return EXIT_CODES[code as ErrorCode];
+  return error.name === 'AbortError' ? EXIT_INTERRUPTED : EXIT_UNEXPECTED;
 }

@@ -2,6 +2,7 @@
 
 import { statSync } from 'node:fs';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
+import { type GitArg, shownWord } from './byte-words.ts';
 import type { GitRun } from './runner.ts';
 
 const STDERR_SHOWN_LINES = 12;
@@ -15,9 +16,9 @@ export function withoutSecrets(text: string): string {
     .replace(/(extraheader=|authorization:\s*)[^'"\n]*/gi, '$1***');
 }
 
-function commandLine(args: readonly string[]): string {
+function commandLine(args: readonly GitArg[]): string {
   const words = args.map((arg) => {
-    const known = withoutSecrets(arg);
+    const known = withoutSecrets(shownWord(arg));
     const shown = known.length > 200 ? `${known.slice(0, 200)}...` : known;
     return /^[\w@%+=:,./^~{}-]+$/.test(shown) ? shown : JSON.stringify(shown);
   });
@@ -27,7 +28,7 @@ function commandLine(args: readonly string[]): string {
 
 /** What an ended git is to be reported as; undefined for a status in `okStatus`. */
 export function failureOf(
-  args: readonly string[],
+  args: readonly GitArg[],
   options: Pick<GitRun, 'cwd' | 'okStatus'>,
   status: number | null,
   signalName: NodeJS.Signals | null,
@@ -44,15 +45,21 @@ export function failureOf(
     'GIT_FAILED',
     `${commandLine(args)}${place} ${how}${shown === '' ? '' : `: ${shown}`}`,
     {
-      data: { args: args.map(withoutSecrets), cwd: options.cwd, status, signal: signalName, stderr },
+      data: {
+        args: args.map((arg) => withoutSecrets(shownWord(arg))),
+        cwd: options.cwd,
+        status,
+        signal: signalName,
+        stderr,
+      },
     },
   );
 }
 
 /** Why git could not be started: not there, a bad directory, or what the system said. */
-export function notStarted(args: readonly string[], options: Pick<GitRun, 'cwd'>, cause: unknown): Error {
+export function notStarted(args: readonly GitArg[], options: Pick<GitRun, 'cwd'>, cause: unknown): Error {
   const errno = errnoOf(cause);
-  const data = { args: args.map(withoutSecrets), cwd: options.cwd };
+  const data = { args: args.map((arg) => withoutSecrets(shownWord(arg))), cwd: options.cwd };
   const { cwd } = options;
   if (cwd !== undefined && statSync(cwd, { throwIfNoEntry: false })?.isDirectory() !== true) {
     return new Git2dbError('GIT_FAILED', `cannot run git in ${cwd}: no such directory`, { cause, data });
@@ -70,18 +77,18 @@ export function notStarted(args: readonly string[], options: Pick<GitRun, 'cwd'>
   });
 }
 
-export function tooMuchOutput(args: readonly string[], limit: number): Error {
+export function tooMuchOutput(args: readonly GitArg[], limit: number): Error {
   return new Git2dbError(
     'LIMIT_EXCEEDED',
     `${commandLine(args)} wrote more than the ${limit} bytes allowed`,
     {
-      data: { args: args.map(withoutSecrets), limit },
+      data: { args: args.map((arg) => withoutSecrets(shownWord(arg))), limit },
     },
   );
 }
 
 /** Named AbortError; `cause` is the reason of the signal, or the name of the system's. */
-export function abortError(args: readonly string[], cause: unknown): Error {
+export function abortError(args: readonly GitArg[], cause: unknown): Error {
   const error = new Error(`${commandLine(args)} was stopped before it ended`, { cause });
   error.name = 'AbortError';
   return error;

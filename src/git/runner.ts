@@ -9,10 +9,11 @@
 import { type ChildProcess, type StdioOptions, spawn, spawnSync } from 'node:child_process';
 import { Readable, type Writable } from 'node:stream';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
+import { type GitArg, textWords } from './byte-words.ts';
 import { abortError, failureOf, notStarted, tooMuchOutput } from './failure.ts';
 import { splitZ } from './records.ts';
 
-export { splitZ };
+export { type GitArg, splitZ };
 
 export interface GitRun {
   /** Where git runs; the current directory of this process unless given. */
@@ -30,6 +31,10 @@ export interface GitRun {
   readonly keepGitEnv?: boolean | undefined;
   /** The user's own terminal: git may ask, stderr (and stdin, without `input`) is inherited, the locale stays. */
   readonly interactive?: boolean | undefined;
+  /** Makes the words of the command that runs `argv` where git must run: in another mount namespace. */
+  readonly enter?: ((argv: readonly string[]) => readonly string[]) | undefined;
+  /** Sees stderr as it comes, for progress. Not called when `interactive`. */
+  readonly onStderr?: ((piece: Buffer) => void) | undefined;
 }
 
 export interface GitResult {
@@ -89,7 +94,7 @@ const KILL_AFTER_MS = 5000;
  * Runs git to its end. Rejects with GIT_FAILED (status not in `okStatus`), GIT_MISSING, LIMIT_EXCEEDED,
  * or an error named AbortError when `signal` fires or git is told to stop by a signal.
  */
-export async function git(args: readonly string[], options: GitRun = {}): Promise<GitResult> {
+export async function git(args: readonly GitArg[], options: GitRun = {}): Promise<GitResult> {
   const { input, maxOutput = DEFAULT_MAX_OUTPUT, ...rest } = options;
   const running = startGit(args, rest, input !== undefined);
   if (input !== undefined) running.stdin?.end(input);
@@ -105,10 +110,11 @@ export async function git(args: readonly string[], options: GitRun = {}): Promis
 }
 
 /** As `git`, synchronously. `signal` is only looked at before the start. */
-export function gitSync(args: readonly string[], options: GitRun = {}): GitResult {
+export function gitSync(args: readonly GitArg[], options: GitRun = {}): GitResult {
   if (options.signal?.aborted) throw abortError(args, options.signal.reason);
   const { maxOutput = DEFAULT_MAX_OUTPUT } = options;
-  const result = spawnSync('git', args, {
+  const [file, ...words] = commandWords(args, options);
+  const result = spawnSync(file, words, {
     cwd: options.cwd,
     env: gitEnvironment(options),
     stdio: stdioFor(options, options.input !== undefined),
@@ -129,18 +135,18 @@ export function gitSync(args: readonly string[], options: GitRun = {}): GitResul
 }
 
 /** stdout as text, without one trailing newline. Not for paths without `-z`: git quotes those. */
-export async function gitText(args: readonly string[], options: GitRun = {}): Promise<string> {
+export async function gitText(args: readonly GitArg[], options: GitRun = {}): Promise<string> {
   const text = (await git(args, options)).stdout.toString('utf8');
   return text.endsWith('\n') ? text.slice(0, -1) : text;
 }
 
 /** stdout of a command with `-z`: the bytes between NULs, without the empty piece after the last one. */
-export async function gitLinesZ(args: readonly string[], options: GitRun = {}): Promise<Buffer[]> {
+export async function gitLinesZ(args: readonly GitArg[], options: GitRun = {}): Promise<Buffer[]> {
   return [...splitZ((await git(args, options)).stdout)];
 }
 
 /** Runs git with stdout (and stdin) as streams; memory stays at pipe size. */
-export function gitStream(args: readonly string[], options: GitStreamRun = {}): GitStream {
+export function gitStream(args: readonly GitArg[], options: GitStreamRun = {}): GitStream {
   const { input, ...rest } = options;
   const running = startGit(args, rest, input !== undefined);
   if (input !== undefined) void feed(running, input);
@@ -163,11 +169,13 @@ export interface RunningGit {
   readonly ended: Promise<number>;
   /** Sends SIGTERM; `ended` rejects with `reason`, or resolves with 0 when there is none. */
   stop(reason?: Error): void;
+  /** Whether git, and what it has to say, keeps this process alive; true from the start. */
+  keepAlive(alive: boolean): void;
 }
 
 /** Starts git with a pipe on stdout, and one on stdin if `wantsInput`. For long-lived processes. */
 export function startGit(
-  args: readonly string[],
+  args: readonly GitArg[],
   options: Omit<GitRun, 'input' | 'maxOutput'>,
   wantsInput: boolean,
 ): RunningGit {
@@ -175,7 +183,8 @@ export function startGit(
   if (signal?.aborted) return neverStarted(abortError(args, signal.reason));
   let child: ChildProcess;
   try {
-    child = spawn('git', args, {
+    const [file, ...words] = commandWords(args, options);
+    child = spawn(file, words, {
       ...(options.cwd === undefined ? {} : { cwd: options.cwd }),
       env: gitEnvironment(options),
       stdio: stdioFor(options, wantsInput),
@@ -189,6 +198,7 @@ export function startGit(
   child.stderr?.on('data', (piece: Buffer) => {
     stderr = Buffer.concat([stderr, piece]);
     if (stderr.length > STDERR_KEPT) stderr = stderr.subarray(stderr.length - STDERR_KEPT);
+    options.onStderr?.(piece);
   });
   child.stdin?.on('error', () => {});
 
@@ -223,13 +233,44 @@ export function startGit(
   });
   const cleanup = () => signal?.removeEventListener('abort', onAbort);
   ended.then(cleanup, cleanup);
-  return { stdin: child.stdin, stdout: child.stdout!, stderr: () => tailText(stderr), ended, stop };
+  function keepAlive(alive: boolean): void {
+    const word = alive ? 'ref' : 'unref';
+    for (const part of [child, child.stdin, child.stdout, child.stderr])
+      (part as Partial<Referenced>)?.[word]?.();
+  }
+  return {
+    stdin: child.stdin,
+    stdout: child.stdout!,
+    stderr: () => tailText(stderr),
+    ended,
+    stop,
+    keepAlive,
+  };
+}
+
+/** Child processes and pipes have these. */
+interface Referenced {
+  ref(): void;
+  unref(): void;
+}
+
+/** The program and its words: git itself, or what leads into the place where it must run. */
+function commandWords(args: readonly GitArg[], { enter }: Pick<GitRun, 'enter'>): [string, ...string[]] {
+  const words = textWords(['git', ...args]);
+  return (enter === undefined ? words : [...enter(words)]) as [string, ...string[]];
 }
 
 function neverStarted(reason: Error): RunningGit {
   const ended = Promise.reject<number>(reason);
   ended.catch(() => {});
-  return { stdin: null, stdout: Readable.from([]), stderr: () => '', ended, stop: () => {} };
+  return {
+    stdin: null,
+    stdout: Readable.from([]),
+    stderr: () => '',
+    ended,
+    stop: () => {},
+    keepAlive: () => {},
+  };
 }
 
 /** The environment every git run gets. */

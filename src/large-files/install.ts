@@ -13,6 +13,9 @@ import { Git2dbError } from '../xet/errors.ts';
 
 export const FILTER_PROGRAM = 'git2db-filter';
 
+/** The words of a pointer, for `git diff --word-diff`. */
+export const DIFF_WORD_REGEX = '[0-9a-f]{64}|[0-9]+|[a-z_]+|[^[:space:]]';
+
 export const INSTALL_SCOPES = ['local', 'global', 'system', 'worktree'] as const;
 export type InstallScope = (typeof INSTALL_SCOPES)[number];
 
@@ -30,7 +33,7 @@ interface Setting {
 const SETTINGS: readonly Setting[] = [
   { key: 'filter.xet.process', value: FILTER_PROGRAM },
   { key: 'filter.xet.required', value: 'true' },
-  { key: 'diff.xet.wordRegex', value: '[0-9a-f]{64}|[0-9]+|[a-z_]+|[^[:space:]]' },
+  { key: 'diff.xet.wordRegex', value: DIFF_WORD_REGEX },
 ];
 
 /** Written with `skipSmudge`: checkouts leave pointers in the work tree. */

@@ -27,7 +27,9 @@ export type ErrorCode =
   | 'USAGE'
   | 'REFUSED'
   | 'DISK_FULL'
-  | MountErrorCode;
+  | MountErrorCode
+  | RegistryErrorCode
+  | GitErrorCode;
 
 /** What can be wrong with a mount: mostly refusals, before anything was changed. */
 export type MountErrorCode =
@@ -57,6 +59,56 @@ export type MountErrorCode =
   | 'NOT_MOUNTED'
   | 'MOUNT_BUSY';
 
+/** What can be wrong with a registry, its repositories and their worktrees, and with git's remotes. */
+export type RegistryErrorCode =
+  | 'NAME_INVALID'
+  | 'NAME_TAKEN'
+  | 'URL_INVALID'
+  | 'NOT_FOUND'
+  | 'LOCK_TIMEOUT'
+  | 'REGISTRY_INVALID'
+  | 'REGISTRY_MOVED'
+  | 'CONFLICT'
+  | 'REF_INVALID'
+  | 'AUTH_FAILED'
+  | 'NETWORK'
+  | 'MERGE_CONFLICT'
+  | 'WORKTREE_EXISTS'
+  | 'WORKTREE_BUSY'
+  | 'WORKTREE_DIRTY'
+  | 'NOT_REACHABLE'
+  | 'DRIVER_UNAVAILABLE'
+  | 'TRUST_REQUIRED';
+
+/** Why git, or an operation made of git's commands, did not do what was asked. */
+export type GitErrorCode =
+  | 'WORKTREE_NEEDED'
+  | 'BRANCH_IN_USE'
+  | 'REF_EXISTS'
+  | 'NOT_MERGED'
+  | 'NOT_FAST_FORWARD'
+  | 'HISTORIES_UNRELATED'
+  | 'NOTHING_TO_COMMIT'
+  | 'HOOK_FAILED'
+  | 'IDENTITY_UNKNOWN'
+  | 'SIGNING_FAILED'
+  | 'OPERATION_IN_PROGRESS'
+  | 'NO_OPERATION'
+  | 'OBJECT_MISSING'
+  | 'PATH_INVALID'
+  | 'OWNER_DUBIOUS';
+
+/** The same call may succeed later, or when repeated as it is. */
+const RECOVERABLE: ReadonlySet<ErrorCode> = new Set([
+  'LOCK_TIMEOUT',
+  'NETWORK',
+  'CONFLICT',
+  'WORKTREE_BUSY',
+  'INDEX_LOCKED',
+  'MOUNT_BUSY',
+  'UPPER_BUSY',
+]);
+
 export interface ErrorOptions {
   readonly cause?: unknown;
   readonly data?: Readonly<Record<string, unknown>>;
@@ -72,6 +124,11 @@ export class Git2dbError extends Error {
     this.name = 'Git2dbError';
     this.code = code;
     this.data = options.data ?? {};
+  }
+
+  /** True where trying again, later and unchanged, may succeed. */
+  get recoverable(): boolean {
+    return RECOVERABLE.has(this.code);
   }
 }
 

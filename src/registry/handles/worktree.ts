@@ -1,0 +1,74 @@
+/** The worktrees of a handle's repository: `handle.worktree()`. */
+import { Git2dbError } from '../../xet/errors.ts';
+import type { GitPlace } from '../git-place.ts';
+import {
+  createWorktree,
+  listWorktrees,
+  openWorktree,
+  type RemovalOptions,
+  type RepairReport,
+  removeWorktree,
+  repairWorktrees,
+  type Worktree,
+  type WorktreeHome,
+  type WorktreeSpec,
+} from '../worktree/index.ts';
+
+export class WorktreeManager {
+  readonly #place: GitPlace;
+  readonly #home: WorktreeHome;
+
+  constructor(place: GitPlace, home: WorktreeHome) {
+    this.#place = place;
+    this.#home = home;
+  }
+
+  /**
+   * A worktree of a branch, or of anything that names a commit; the one that is there already where it was
+   * asked for before. `create('', branch)`, as the first path, means: derived from the branch.
+   */
+  async create(spec: WorktreeSpec): Promise<Worktree>;
+  async create(path: string, ref: string, options?: Omit<WorktreeSpec, 'path' | 'ref'>): Promise<Worktree>;
+  async create(
+    first: WorktreeSpec | string,
+    ref?: string,
+    options: Omit<WorktreeSpec, 'path' | 'ref'> = {},
+  ): Promise<Worktree> {
+    if (typeof first !== 'string') return createWorktree(this.#place, this.#home, first);
+    if (ref === undefined) {
+      throw new Git2dbError('USAGE', 'create(path, ref): expected a ref as the second argument');
+    }
+    const path = first === '' ? undefined : first;
+    return createWorktree(this.#place, this.#home, { ...options, path, ref });
+  }
+
+  /** All linked worktrees, those that git alone made too; not the main one. */
+  async list(): Promise<Worktree[]> {
+    return listWorktrees(this.#place, this.#home);
+  }
+
+  /** By branch, path or id. Throws NOT_FOUND, with those that are there. */
+  async get(branchOrPathOrId: string): Promise<Worktree> {
+    return openWorktree(this.#place, this.#home, branchOrPathOrId);
+  }
+
+  /** As `get`; undefined where there is none. */
+  async find(branchOrPathOrId: string): Promise<Worktree | undefined> {
+    try {
+      return await this.get(branchOrPathOrId);
+    } catch (error) {
+      if (error instanceof Git2dbError && error.code === 'NOT_FOUND') return undefined;
+      throw error;
+    }
+  }
+
+  /** Refuses while anything would be lost: see `Worktree.remove`. */
+  async remove(branchOrPathOrId: string, options: RemovalOptions = {}): Promise<void> {
+    await removeWorktree(this.#place, this.#home, branchOrPathOrId, options);
+  }
+
+  /** Completes what was interrupted, and mounts again what a reboot has ended. */
+  async repair(): Promise<RepairReport[]> {
+    return repairWorktrees(this.#place, this.#home);
+  }
+}

@@ -1,0 +1,90 @@
+/** What can be wrong with the records of worktrees, and with the list of the store's users. */
+import { existsSync, lstatSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { repositoryAt } from '../git/repository.ts';
+import { messageOf } from '../xet/errors.ts';
+import { StoreLayout } from '../xet/store/layout.ts';
+import { listUsers } from '../xet/store/users.ts';
+import { BY_REPAIR, namesIn, type RegistryFinding } from './finding.ts';
+import type { Git2DB } from './git2db.ts';
+import type { RepositoryRecord } from './metadata.ts';
+import type { RegistryLayout } from './registry-layout.ts';
+
+/** The records of worktrees: what they hold may be nowhere else, so an orphan is for a person. */
+export function worktreeFindings(
+  registry: Git2DB,
+  layout: RegistryLayout,
+  records: readonly RepositoryRecord[],
+): RegistryFinding[] {
+  const names = namesIn(layout.worktrees);
+  if (names.length === 0) return [];
+  const commonDirs = new Set(
+    records
+      .map((record) => repositoryAt(registry.absolutePath(record))?.commonDir)
+      .filter((each) => each !== undefined),
+  );
+  const findings: RegistryFinding[] = [];
+  for (const id of names) {
+    const path = join(layout.worktrees, id);
+    if (id.startsWith('.') || !lstatSync(path).isDirectory()) continue;
+    let state: { readonly commonDir?: unknown; readonly path?: unknown; readonly step?: unknown };
+    try {
+      const file = join(path, 'state.json');
+      if (!existsSync(file)) {
+        if (existsSync(join(path, 'upper'))) findings.push(broken(path, 'has an upper and no state.json'));
+        continue;
+      }
+      state = JSON.parse(readFileSync(file, 'utf8'));
+    } catch (error) {
+      findings.push(broken(path, `cannot be read: ${messageOf(error)}`));
+      continue;
+    }
+    if (typeof state !== 'object' || state === null || typeof state.commonDir !== 'string') {
+      findings.push(broken(path, 'is none that is known'));
+    } else if (!commonDirs.has(state.commonDir)) {
+      findings.push({
+        code: 'orphan-worktree',
+        path,
+        message: `the worktree ${state.path} belongs to ${state.commonDir}, which is no repository of the registry`,
+        remedy: `register that repository, or look into ${join(path, 'upper')} for work that is not committed and delete ${path}`,
+        repairable: false,
+      });
+    } else if (state.step !== 'ready') {
+      findings.push({
+        code: 'unfinished-worktree',
+        path,
+        message: `the worktree ${state.path} was interrupted while ${state.step === 'removing' ? 'being removed' : 'being made'}, or still is`,
+        remedy: BY_REPAIR,
+        repairable: true,
+      });
+    }
+  }
+  return findings;
+}
+
+function broken(path: string, what: string): RegistryFinding {
+  return {
+    code: 'broken-worktree',
+    path,
+    message: `the record of a worktree, ${path}, ${what}`,
+    remedy: `look into ${join(path, 'upper')} for work that is not committed, then delete ${path}`,
+    repairable: false,
+  };
+}
+
+/** gc refuses to work while a user of the store cannot be read. */
+export function storeFindings(layout: RegistryLayout): RegistryFinding[] {
+  if (!existsSync(layout.store)) return [];
+  return listUsers(new StoreLayout(layout.store))
+    .filter(({ commonDir }) => !existsSync(commonDir))
+    .map(({ commonDir }) => {
+      const isInside = commonDir.startsWith(`${layout.root}/`);
+      return {
+        code: 'stale-store-user' as const,
+        path: commonDir,
+        message: `the store counts ${commonDir} among its users, which is not there`,
+        remedy: isInside ? BY_REPAIR : 'mount it again, or git2db xet gc --forget it',
+        repairable: isInside,
+      };
+    });
+}
