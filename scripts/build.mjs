@@ -72,7 +72,8 @@ function buildKernels() {
 
 /**
  * The programs in dist/bin are CommonJS: Node starts it faster than modules. The filter is two
- * files: what the handshake needs, and the core, loaded with the first request.
+ * files: what the handshake needs, and the core, loaded with the first request. So is git2db: the
+ * command line, and the registry and the large files, each for the commands that use it.
  */
 async function bundle() {
   const bin = 'dist/bin';
@@ -101,6 +102,15 @@ async function bundle() {
       }));
     },
   };
+  const librariesApart = {
+    name: 'libraries-apart',
+    setup(builder) {
+      builder.onResolve({ filter: /\/(registry|large-files)-library\.ts$/ }, ({ path }) => ({
+        path: `./git2db-${/(registry|large-files)-library/.exec(path)[1]}.js`,
+        external: true,
+      }));
+    },
+  };
   rmSync(bin, { recursive: true, force: true });
   mkdirSync(bin, { recursive: true });
   writeFileSync(join(bin, 'package.json'), '{"type":"commonjs"}\n');
@@ -121,7 +131,21 @@ async function bundle() {
       entryPoints: { 'kernel-worker': 'src/xet/parallel/kernel-worker.ts' },
       banner: { js: url },
     }),
-    build({ ...common, entryPoints: { git2db: 'src/cli/main.ts' }, banner: { js: `${program}\n${url}` } }),
+    build({
+      ...common,
+      entryPoints: { git2db: 'src/cli/main.ts' },
+      banner: { js: `${program}\n${url}` },
+      plugins: [librariesApart],
+    }),
+    build({
+      ...common,
+      entryPoints: {
+        'git2db-registry': 'src/cli/registry-library.ts',
+        'git2db-large-files': 'src/cli/large-files-library.ts',
+      },
+      banner: { js: url },
+      external: [...common.external, 'isomorphic-git'],
+    }),
     build({
       ...common,
       entryPoints: {
@@ -160,3 +184,7 @@ async function makeCaches(bin) {
 buildKernels();
 run(programOf('typescript', 'tsc'), forTests ? [] : ['-p', 'tsconfig.build.json']);
 await bundle();
+if (!forTests) {
+  rmSync('dist/man', { recursive: true, force: true });
+  run('dist/bin/git2db.js', ['man', '--quiet', '--dir', 'dist/man']);
+}

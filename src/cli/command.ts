@@ -15,8 +15,11 @@ export interface OptionSpec {
   /** Options that make no sense together with this one. */
   readonly conflicts?: readonly string[];
   /** What a shell should offer for the value. */
-  readonly complete?: 'file' | 'directory';
+  readonly complete?: WordKind;
 }
+
+/** What a shell can offer for a word; those after the first three are asked of `git2db` itself. */
+export type WordKind = 'file' | 'directory' | 'ref' | 'repository' | 'branch' | 'tag' | 'remote' | 'worktree';
 
 export type OptionSpecs = Readonly<Record<string, OptionSpec>>;
 
@@ -39,7 +42,8 @@ export interface Operands {
   readonly min: number;
   /** Infinity for "any number". */
   readonly max: number;
-  readonly complete?: 'file' | 'directory' | 'ref';
+  /** For every word, or for each of the first ones (the last kind counts for all that follow). */
+  readonly complete?: WordKind | readonly WordKind[];
   /** The only words that are allowed. */
   readonly choices?: readonly string[];
 }

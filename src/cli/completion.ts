@@ -1,10 +1,20 @@
 /**
- * Shell completion scripts, written from the command definitions. They are complete in themselves:
- * pressing TAB starts no program.
+ * Shell completion scripts, written from the command definitions. Commands, options and their choices are
+ * in the script itself; only names that a registry knows (repositories, branches, ...) are asked of the
+ * program, by `--names` of the commands that list them.
  *
- * A command is found by the words typed so far that select it, as in "xet hash".
+ * A command is found by the words typed so far that select it, as in "xet hash"; the words after it that
+ * are neither options nor values of options are operands, the first of which is mostly the repository.
+ *
+ * Names come from outside: no shell may expand them. In bash this rules out `compgen -W`, which does.
  */
-import { COMMON_OPTIONS, type Command, type CommandGroup, type OptionSpec } from './command.ts';
+import {
+  COMMON_OPTIONS,
+  type Command,
+  type CommandGroup,
+  type OptionSpec,
+  type WordKind,
+} from './command.ts';
 
 export const SHELLS = ['bash', 'zsh', 'fish'] as const;
 export type Shell = (typeof SHELLS)[number];
@@ -15,7 +25,9 @@ interface Node {
   readonly members: readonly (readonly [word: string, summary: string])[];
   readonly options: readonly (readonly [name: string, spec: OptionSpec])[];
   readonly operands: readonly string[];
-  readonly operandKind: 'file' | 'directory' | 'ref' | undefined;
+  /** For the first operand, the second, ...; the last one for all that follow, up to `most`. */
+  readonly kinds: readonly WordKind[];
+  readonly most: number;
 }
 
 export function completionScript(
@@ -42,72 +54,133 @@ function treeOf(commands: readonly Command[], groups: readonly CommandGroup[]): 
         .map((other) => [other.path.at(-1)!, other.summary]),
       options: Object.entries(COMMON_OPTIONS).filter(([name]) => name === 'help' || name === 'version'),
       operands: [],
-      operandKind: undefined,
+      kinds: [],
+      most: 0,
     }),
   );
   const leaves = commands.map(
-    (command): Node => ({
-      path: command.path.join(' '),
+    ({ path, options, operands }): Node => ({
+      path: path.join(' '),
       members: [],
-      options: [...Object.entries(command.options), ...Object.entries(COMMON_OPTIONS)],
-      operands: command.operands.choices ?? [],
-      operandKind: command.operands.complete,
+      options: [...Object.entries(options), ...Object.entries(COMMON_OPTIONS)],
+      operands: operands.choices ?? [],
+      kinds: operands.complete === undefined ? [] : [operands.complete].flat(),
+      most: operands.max,
     }),
   );
   return [...inner, ...leaves];
 }
 
-const GIT_REFS = "git for-each-ref --format='%(refname:short)' 2>/dev/null";
-
-/**
- * bash and zsh: code that leaves in `variable` the words that select a command, looking at elements
- * [first, last) of the array `words`.
- */
-function pathLoop(
-  nodes: readonly Node[],
-  variable: string,
-  words: string,
-  first: number,
-  last: string,
-): string {
-  const known = nodes.filter((node) => node.path !== '').map((node) => quote(node.path));
-  const longer = `"\${${variable}:+$${variable} }\${${words}[i]}"`;
-  return `  local ${variable}= i
-  for ((i = ${first}; i < ${last}; i++)); do
-    case ${longer} in
-      ${known.join(' | ')}) ${variable}=${longer} ;;
-    esac
-  done`;
+/** What lists the names of a kind, a line each; `repo` and `at` are how the shell writes those words. */
+function listing(program: string, kind: WordKind, repo: string, at: string): string {
+  switch (kind) {
+    case 'repository':
+      return `echo .; ${program} list --names ${at}`;
+    case 'branch':
+      return `${program} branch list ${repo} --all --names ${at}`;
+    case 'ref':
+      return `git for-each-ref --format='%(refname:short)'`;
+    default:
+      return `${program} ${kind} list ${repo} --names ${at}`;
+  }
 }
+
+const ASKED = ['ref', 'repository', 'branch', 'tag', 'remote', 'worktree'] as const satisfies WordKind[];
+
+/** Words `<path> --option` after which a value follows. */
+function valueOptions(nodes: readonly Node[]): string[] {
+  return nodes.flatMap((node) =>
+    node.options
+      .filter(takesValue)
+      .flatMap(([name, { alias }]) => [`--${name}`, ...(alias === undefined ? [] : [`-${alias}`])])
+      .map((word) => `${node.path} ${word}`),
+  );
+}
+
+function knownPaths(nodes: readonly Node[]): string[] {
+  return nodes.map(({ path }) => path).filter((path) => path !== '');
+}
+
+// ---- bash ------------------------------------------------------------------------------------
 
 function bashScript(program: string, nodes: readonly Node[]): string {
   const optionWords = (node: Node) =>
     node.options.flatMap(([name, { alias }]) => [`--${name}`, ...(alias ? [`-${alias}`] : [])]);
+  const offer = (kind: WordKind | undefined): string => {
+    if (kind === 'directory') return `_${program}_files -d`;
+    return kind === undefined || kind === 'file' ? `_${program}_files -f` : `_${program}_names ${kind}`;
+  };
   const values = nodes.flatMap((node) =>
-    node.options.filter(takesValue).map(([name, spec]) => {
+    node.options.filter(takesValue).flatMap(([name, spec]) => {
       const reply = spec.choices
         ? `COMPREPLY=($(compgen -W ${quote(spec.choices.join(' '))} -- "$cur"))`
-        : `COMPREPLY=($(compgen ${spec.complete === 'directory' ? '-d' : '-f'} -- "$cur"))`;
-      return `    ${quote(`${node.path} --${name}`)}) ${reply}; return ;;`;
+        : offer(spec.complete);
+      const words = [`--${name}`, ...(spec.alias === undefined ? [] : [`-${spec.alias}`])];
+      return `    ${words.map((word) => quote(`${node.path} ${word}`)).join(' | ')}) ${reply}; return ;;`;
     }),
   );
-  const operands = nodes.map((node) => {
+  const operands = nodes.flatMap((node) => {
     const words = [...node.members.map(([word]) => word), ...node.operands];
-    if (words.length > 0)
-      return `    ${quote(node.path)}) COMPREPLY=($(compgen -W ${quote(words.join(' '))} -- "$cur")) ;;`;
-    if (node.operandKind === 'ref') {
-      return `    ${quote(node.path)}) COMPREPLY=($(compgen -W "$(${GIT_REFS})" -- "$cur")) ;;`;
+    if (words.length > 0) {
+      return [
+        `    ${quote(`${node.path} 0`)}) COMPREPLY=($(compgen -W ${quote(words.join(' '))} -- "$cur")) ;;`,
+      ];
     }
-    const flag = node.operandKind === 'directory' ? '-d' : '-f';
-    return node.operandKind === undefined
-      ? ''
-      : `    ${quote(node.path)}) COMPREPLY=($(compgen ${flag} -- "$cur")) ;;`;
+    return node.kinds.map((kind, index) => {
+      const isLast = index === node.kinds.length - 1;
+      const at =
+        isLast && index + 1 < node.most ? `${quote(`${node.path} `)}*` : quote(`${node.path} ${index}`);
+      return `    ${at}) ${offer(kind)} ;;`;
+    });
   });
+  const names = ASKED.map((kind) => `    ${kind}) ${listing(program, kind, '"$repo"', '"$@"')} ;;`);
   return `# bash completion for ${program}; load with: source <(${program} completion bash)
+_${program}_files() {
+  compopt -o filenames 2>/dev/null
+  local IFS=$'\\n'
+  COMPREPLY=($(compgen "$1" -- "$cur"))
+}
+_${program}_list() {
+  local kind=$1 repo=$2
+  shift 2
+  case "$kind" in
+${names.join('\n')}
+  esac
+}
+_${program}_names() {
+  local name
+  while IFS= read -r name; do
+    if [[ $name == "$cur"* ]]; then COMPREPLY+=("$(printf %q "$name")"); fi
+  done < <(_${program}_list "$1" "\${repo:-.}" \${registry:+--registry "$registry"} 2>/dev/null)
+}
 _${program}() {
   local cur=\${COMP_WORDS[COMP_CWORD]} prev=\${COMP_WORDS[COMP_CWORD - 1]}
-${pathLoop(nodes, 'path', 'COMP_WORDS', 1, 'COMP_CWORD')}
+  local path= option= registry= repo= count=0 i word longer
+  for ((i = 1; i < COMP_CWORD; i++)); do
+    word=\${COMP_WORDS[i]} longer="\${path:+$path }\${COMP_WORDS[i]}"
+    if [[ -n $option ]]; then
+      [[ $word == '=' ]] && continue
+      [[ $option == --registry ]] && registry=$word
+      option=
+      continue
+    fi
+    case "$longer" in
+      ${knownPaths(nodes).map(quote).join(' | ')})
+        path=$longer
+        continue
+        ;;
+    esac
+    case "$path $word" in
+      ${valueOptions(nodes).map(quote).join(' | ')}) option=$word ;;
+      *' -'*) ;;
+      *)
+        [[ $count -gt 0 ]] || repo=$word
+        ((++count))
+        ;;
+    esac
+  done
   COMPREPLY=()
+  if [[ $cur == '=' ]]; then cur=; elif [[ $prev == '=' ]]; then prev=\${COMP_WORDS[COMP_CWORD - 2]}; fi
   case "$path $prev" in
 ${values.join('\n')}
     *) ;;
@@ -120,23 +193,34 @@ ${nodes.map((node) => `        ${quote(node.path)}) COMPREPLY=($(compgen -W ${qu
       return
       ;;
   esac
-  case "$path" in
-${operands.filter(Boolean).join('\n')}
+  case "$path $count" in
+${operands.join('\n')}
   esac
 }
-complete -o filenames -o bashdefault -F _${program} ${program}`;
+complete -o bashdefault -F _${program} ${program}`;
 }
 
+// ---- zsh -------------------------------------------------------------------------------------
+
 function zshScript(program: string, nodes: readonly Node[]): string {
+  const offer = (kind: WordKind | undefined): string => {
+    if (kind === 'directory') return '_files -/';
+    return kind === undefined || kind === 'file' ? '_files' : `_${program}_names ${kind}`;
+  };
   const argument = ([name, spec]: readonly [string, OptionSpec]) => {
     const text = spec.describe.replace(/[[\]:\\]/g, '\\$&');
-    const action = spec.choices
-      ? `:value:(${spec.choices.join(' ')})`
-      : `:value:${spec.complete === 'directory' ? '_files -/' : '_files'}`;
-    const value = spec.type === 'boolean' ? '' : action;
+    const action = spec.choices ? `(${spec.choices.join(' ')})` : offer(spec.complete);
+    const value = spec.type === 'boolean' ? '' : `:value:${action}`;
     const star = spec.repeat ? '*' : '';
     const long = quote(`${star}--${name}[${text}]${value}`);
     return spec.alias === undefined ? [long] : [long, quote(`${star}-${spec.alias}[${text}]${value}`)];
+  };
+  const operandsOf = (node: Node): string[] => {
+    if (node.operands.length > 0) return [quote(`*:operand:(${node.operands.join(' ')})`)];
+    return node.kinds.map((kind, index) => {
+      const isOpen = index === node.kinds.length - 1 && index + 1 < node.most;
+      return quote(`${isOpen ? '*' : index + 1}:${kind}:${offer(kind)}`);
+    });
   };
   const cases = nodes.map((node) => {
     const depth = node.path === '' ? 0 : node.path.split(' ').length;
@@ -150,26 +234,39 @@ function zshScript(program: string, nodes: readonly Node[]): string {
         _describe -t commands command commands
       fi ;;`;
     }
-    const operands =
-      node.operands.length > 0
-        ? [quote(`*:operand:(${node.operands.join(' ')})`)]
-        : node.operandKind === 'ref'
-          ? [quote(`*:ref:(\${(f)"$(${GIT_REFS})"})`)]
-          : node.operandKind === undefined
-            ? []
-            : [quote(`*:file:_files${node.operandKind === 'directory' ? ' -/' : ''}`)];
-    const list = [...node.options.flatMap(argument), ...operands];
+    const list = [...node.options.flatMap(argument), ...operandsOf(node)];
     return `    (${quote(node.path)})
       words=("\${(@)words[${depth + 1},-1]}")
       (( CURRENT -= ${depth} ))
       _arguments -s \\
         ${list.join(' \\\n        ')} ;;`;
   });
+  const names = ASKED.map((kind) => `    (${kind}) ${listing(program, kind, '"$repo"', '$at')} ;;`);
   return `#compdef ${program}
 # zsh completion for ${program}; load with: source <(${program} completion zsh), or save it as _${program} in $fpath
+_${program}_list() {
+  local repo=\${\${(Q)line[1]}:-.}
+  local -a at
+  [[ -z \${opt_args[--registry]} ]] || at=(--registry "\${(Q)opt_args[--registry]}")
+  case "$1" in
+${names.join('\n')}
+  esac
+}
+_${program}_names() {
+  local -a names
+  # _arguments puts options for compadd before our own word.
+  names=("\${(@f)$(_${program}_list "\${@[-1]}" 2>/dev/null)}")
+  compadd "\${(@)argv[1,-2]}" -a names
+}
 _${program}() {
-  local -a commands
-${pathLoop(nodes, 'selected', 'words', 2, 'CURRENT')}
+  local -a commands line
+  local -A opt_args
+  local selected= i
+  for ((i = 2; i < CURRENT; i++)); do
+    case "\${selected:+$selected }\${words[i]}" in
+      ${knownPaths(nodes).map(quote).join(' | ')}) selected="\${selected:+$selected }\${words[i]}" ;;
+    esac
+  done
   case "$selected" in
 ${cases.join('\n')}
   esac
@@ -181,42 +278,83 @@ else
 fi`;
 }
 
+// ---- fish ------------------------------------------------------------------------------------
+
 function fishScript(program: string, nodes: readonly Node[]): string {
+  const offer = (kind: WordKind): string => {
+    if (kind === 'file') return '-F';
+    return kind === 'directory' ? "-a '(__fish_complete_directories)'" : `-a '(__${program}_names ${kind})'`;
+  };
   const lines = nodes.flatMap((node) => {
-    const at = `complete -c ${program} -n ${quoteFish(`__${program}_at ${quoteFish(node.path)}`)}`;
+    const at = (...more: readonly string[]) =>
+      `complete -c ${program} -n ${quoteFish([`__${program}_at`, quoteFish(node.path), ...more].join(' '))}`;
     const operandWords = node.operands.map((word) => [word, ''] as const);
     return [
       ...[...node.members, ...operandWords].map(
-        ([word, text]) => `${at} -a ${quoteFish(word)}${text === '' ? '' : ` -d ${quoteFish(text)}`}`,
+        ([word, text]) => `${at()} -a ${quoteFish(word)}${text === '' ? '' : ` -d ${quoteFish(text)}`}`,
       ),
-      ...(node.operandKind === 'file' ? [`${at} -F`] : []),
-      ...(node.operandKind === 'directory' ? [`${at} -a '(__fish_complete_directories)'`] : []),
-      ...(node.operandKind === 'ref' ? [`${at} -a ${quoteFish(`(${GIT_REFS})`)}`] : []),
+      ...node.kinds.map((kind, index) => {
+        const isOpen = index === node.kinds.length - 1 && index + 1 < node.most;
+        return `${at(String(index), isOpen ? '-ge' : '-eq')} ${offer(kind)}`;
+      }),
       ...node.options.map(([name, spec]) => {
         const short = spec.alias === undefined ? '' : ` -s ${spec.alias}`;
-        const value =
-          spec.type === 'boolean'
-            ? ''
-            : spec.choices
-              ? ` -x -a ${quoteFish(spec.choices.join(' '))}`
-              : ' -r -F';
-        return `${at} -l ${name}${short}${value} -d ${quoteFish(spec.describe)}`;
+        const words = spec.choices
+          ? ` -x -a ${quoteFish(spec.choices.join(' '))}`
+          : spec.complete === undefined || spec.complete === 'file'
+            ? ' -r -F'
+            : ` -x ${offer(spec.complete)}`;
+        const value = spec.type === 'boolean' ? '' : words;
+        return `${at()} -l ${name}${short}${value} -d ${quoteFish(spec.describe)}`;
       }),
     ];
   });
-  const known = nodes.filter((node) => node.path !== '').map((node) => quoteFish(node.path));
+  const names = ASKED.map(
+    (kind) => `        case ${kind}
+            ${listing(program, kind, '$repo', '$at')}`,
+  );
   return `# fish completion for ${program}; load with: ${program} completion fish | source
-function __${program}_at
-    set -l path
+function __${program}_read
+    set -l line (commandline -cp)
+    test "$line" = "$__${program}_line"; and return
+    set -g __${program}_line $line
+    set -g __${program}_path
+    set -g __${program}_operands
+    set -g __${program}_registry
+    set -l option
     set -l words (commandline -opc)
     for word in $words[2..-1]
-        set -l longer (string join ' ' $path $word)
-        if contains -- $longer ${known.join(' ')}
-            set path $path $word
+        if test -n "$option"
+            test "$option" = --registry; and set -g __${program}_registry $word
+            set option
+            continue
+        end
+        set -l longer (string join ' ' -- $__${program}_path $word)
+        if contains -- $longer ${knownPaths(nodes).map(quoteFish).join(' ')}
+            set -g __${program}_path $longer
+        else if contains -- "$__${program}_path $word" ${valueOptions(nodes).map(quoteFish).join(' ')}
+            set option $word
+        else if not string match -q -- '-*' $word
+            set -ga __${program}_operands $word
         end
     end
-    set -l typed (string join ' ' $path)
-    test "$typed" = "$argv[1]"
+end
+function __${program}_at
+    __${program}_read
+    test "$__${program}_path" = "$argv[1]"; or return
+    test (count $argv) -eq 1; or test (count $__${program}_operands) $argv[3] $argv[2]
+end
+function __${program}_names
+    __${program}_read
+    set -l repo .
+    set -q __${program}_operands[1]; and set repo $__${program}_operands[1]
+    set -l at
+    test -n "$__${program}_registry"; and set at --registry $__${program}_registry
+    begin
+        switch $argv[1]
+${names.map((text) => text.replace(/^/gm, '    ')).join('\n')}
+        end
+    end 2>/dev/null
 end
 complete -c ${program} -f
 ${lines.join('\n')}`;

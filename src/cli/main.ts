@@ -24,9 +24,18 @@ function interruptible(): AbortSignal {
   return controller.signal;
 }
 
+/** Undefined when it was deleted under the shell. */
+function currentDirectory(): string | undefined {
+  try {
+    return process.cwd();
+  } catch {
+    return undefined;
+  }
+}
+
 // No `await` at the top level: the program is bundled as CommonJS, which starts faster.
 runProgram(process.argv.slice(2), {
-  cwd: process.cwd(),
+  cwd: currentDirectory(),
   env: process.env,
   stdin: 0,
   stdout: process.stdout,

@@ -1,8 +1,9 @@
 /** Files named on the command line, with `-` for standard input. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
-import { type DigestOptions, digestFile, type FileDigest } from '../large-files/file-digest.ts';
-import { Git2dbError, messageOf } from '../xet/errors.ts';
+import { EXIT_UNEXPECTED, exitCodeOf } from '../exit-codes.ts';
+import type { DigestOptions, digestFile, FileDigest } from '../large-files/file-digest.ts';
+import { messageOf } from '../xet/errors.ts';
 import type { CommandContext } from './command.ts';
 
 /** What `read` makes of the open file; undefined, and said on stderr, when it cannot be read. */
@@ -16,7 +17,7 @@ export function readOperand<T>(
     fd = path === '-' ? stdin : openSync(path, 'r');
     return read(fd, fstatSync(fd).size);
   } catch (error) {
-    if (error instanceof Git2dbError) throw error;
+    if (exitCodeOf(error) !== EXIT_UNEXPECTED) throw error;
     output.error(`cannot read ${path}: ${systemReason(error)}`);
     return undefined;
   } finally {
@@ -24,16 +25,17 @@ export function readOperand<T>(
   }
 }
 
-/** Digests an open file under a progress bar. */
+/** Digests an open file under a progress bar, by what large-files-library.ts has for that. */
 export function digestWithProgress(
   path: string,
   { output }: CommandContext,
   file: { readonly fd: number; readonly size: number; readonly head?: Uint8Array },
   options: Pick<DigestOptions, 'sha256'>,
+  digest: typeof digestFile,
 ): FileDigest {
   const progress = output.progress(path, 'bytes', file.size > 0 ? file.size : undefined);
   try {
-    return digestFile(file.fd, { ...options, head: file.head, onBytes: (count) => progress.advance(count) });
+    return digest(file.fd, { ...options, head: file.head, onBytes: (count) => progress.advance(count) });
   } finally {
     progress.finish();
   }

@@ -10,7 +10,7 @@ export type LogLevel = (typeof LOG_LEVELS)[number];
 
 /** Where text goes; `process.stdout` and `process.stderr` are such. */
 export interface Sink {
-  write(text: string): unknown;
+  write(text: string | Uint8Array): unknown;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
 }
@@ -20,7 +20,10 @@ export interface OutputOptions {
   readonly stderr: Sink;
   readonly quiet: boolean;
   readonly verbose: boolean;
+  /** Of what goes to stderr. */
   readonly color: boolean;
+  /** Of data; false unless given. */
+  readonly colorData?: boolean;
   /** Undefined: no log. */
   readonly logLevel: LogLevel | undefined;
   /** Undefined: the log goes to stderr. */
@@ -33,6 +36,9 @@ export interface Progress {
   /** Removes the bar; harmless when called twice. */
   finish(): void;
 }
+
+const STYLES = { bold: 1, dim: 2, red: 31, green: 32, yellow: 33, cyan: 36 } as const;
+export type Style = keyof typeof STYLES;
 
 export interface TableColumn {
   readonly title: string;
@@ -62,6 +68,12 @@ export class Output {
     this.#options.stdout.write(text);
   }
 
+  /** Exactly these bytes of what was asked for, which need not be text. */
+  bytes(bytes: Uint8Array): void {
+    this.#clearBar();
+    this.#options.stdout.write(bytes);
+  }
+
   /** The one document of `--json`. */
   json(document: unknown): void {
     this.data(JSON.stringify(document, null, 2));
@@ -77,6 +89,11 @@ export class Output {
   detail(line: string): void {
     this.log('debug', line);
     if (this.#options.verbose) this.#tell(line);
+  }
+
+  /** `text` in a colour, for data that a person looks at; as it is where standard output is no terminal. */
+  style(style: Style, text: string): string {
+    return this.#options.colorData === true ? `\x1b[${STYLES[style]}m${text}\x1b[0m` : text;
   }
 
   warn(line: string): void {
@@ -138,6 +155,25 @@ export class Output {
     };
   }
 
+  /** As `progress`, for work whose amount is not known: what is done, and for how long already. */
+  activity(label: string): { finish(): void } {
+    const { stderr, quiet } = this.#options;
+    if (quiet || stderr.isTTY !== true) return { finish: () => {} };
+    const start = performance.now();
+    const timer = setInterval(() => {
+      const seconds = Math.floor((performance.now() - start) / 1000);
+      stderr.write(`${CLEAR_LINE}${label}: ${seconds} s`.slice(0, Math.max(0, (stderr.columns ?? 80) - 1)));
+      this.#barShown = true;
+    }, PROGRESS_AFTER_MS);
+    timer.unref();
+    return {
+      finish: () => {
+        clearInterval(timer);
+        this.#clearBar();
+      },
+    };
+  }
+
   #tell(line: string): void {
     this.#clearBar();
     this.#options.stderr.write(`${line}\n`);
@@ -163,12 +199,14 @@ export interface OutputEnvironment {
 /** Settles what the flags and the environment say about talking. */
 export function createOutput(flags: { quiet: boolean; verbose: boolean }, host: OutputEnvironment): Output {
   const { NO_COLOR: noColor, GIT2DB_LOG: level, GIT2DB_LOG_FILE: logFile, TERM: term } = host.env;
+  const isPlain = Boolean(noColor) || term === 'dumb';
   return new Output({
     stdout: host.stdout,
     stderr: host.stderr,
     quiet: flags.quiet,
     verbose: flags.verbose,
-    color: host.stderr.isTTY === true && !noColor && term !== 'dumb',
+    color: host.stderr.isTTY === true && !isPlain,
+    colorData: host.stdout.isTTY === true && !isPlain,
     logLevel: parseLogLevel(level, logFile),
     logFile: logFile || undefined,
   });
@@ -217,16 +255,23 @@ export function formatBytes(bytes: number): string {
 /** Lines of a table whose columns are padded to the widest cell; no line ends in a space. */
 export function formatTable(columns: readonly TableColumn[], rows: readonly (readonly string[])[]): string[] {
   const widths = columns.map((column, c) =>
-    rows.reduce((widest, row) => Math.max(widest, (row[c] ?? '').length), column.title.length),
+    rows.reduce((widest, row) => Math.max(widest, shownWidth(row[c] ?? '')), column.title.length),
   );
   const line = (cells: readonly string[]) =>
     columns
       .map(({ align }, c) => {
         const cell = cells[c] ?? '';
-        return align === 'right' ? cell.padStart(widths[c]!) : cell.padEnd(widths[c]!);
+        const padding = ' '.repeat(widths[c]! - shownWidth(cell));
+        return align === 'right' ? padding + cell : cell + padding;
       })
       .join('  ')
       .trimEnd();
   const titled = columns.some((column) => column.title !== '');
   return [...(titled ? [line(columns.map((column) => column.title))] : []), ...rows.map(line)];
+}
+
+/** Characters that take room: colours take none. */
+function shownWidth(text: string): number {
+  // biome-ignore lint/suspicious/noControlCharactersInRegex: colours begin with one
+  return text.includes('\x1b') ? text.replace(/\x1b\[\d+m/g, '').length : text.length;
 }

@@ -3,7 +3,8 @@
  * acceptable is decided here, so that every mistake gets one clear line and exit code 2.
  */
 import yargs, { type Argv, type Options } from 'yargs';
-import { EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from '../exit-codes.ts';
+import { EXIT_CODES, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from '../exit-codes.ts';
+import { withoutSecrets } from '../git/failure.ts';
 import { packageVersion } from '../version.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import {
@@ -14,22 +15,16 @@ import {
   type OptionSpecs,
   type OptionValues,
 } from './command.ts';
-import { COMMAND_GROUPS, COMMANDS } from './commands/index.ts';
+import { COMMAND_GROUPS, COMMANDS, ROOT } from './commands/index.ts';
 import { nearest } from './nearest.ts';
 import { createOutput, type Output, type Sink } from './output.ts';
 
 const PROGRAM = 'git2db';
 
-const ROOT: CommandGroup = {
-  path: [],
-  summary: 'Huge files in plain git',
-  description: `Huge files in plain git: contents are cut into chunks, deduplicated and stored once; git itself
-keeps a pointer of under 200 bytes. Start with "${PROGRAM} xet install" and "${PROGRAM} xet track".`,
-};
-
 /** What the program may touch; main.ts passes the process, tests pass something smaller. */
 export interface Host {
-  readonly cwd: string;
+  /** Undefined: there is none any more. */
+  readonly cwd: string | undefined;
   readonly env: Readonly<Record<string, string | undefined>>;
   readonly stdin: number;
   readonly stdout: Sink;
@@ -61,6 +56,13 @@ export async function runProgram(
   let output = createPlainOutput(host);
   try {
     output = createOutput({ quiet: false, verbose: false }, host);
+    const { cwd } = host;
+    if (cwd === undefined) {
+      throw new Git2dbError(
+        'DIRECTORY_MISSING',
+        'the current directory is gone: change to one that is there',
+      );
+    }
     const parsed = parseWords(argv, host, catalogue);
     if (parsed.kind === 'text') {
       host.stdout.write(`${parsed.text}\n`);
@@ -71,8 +73,8 @@ export async function runProgram(
     const options = checkOptions(command, words, argv);
     const operands = checkOperands(command, words);
     output = createOutput({ quiet: options.quiet, verbose: options.verbose }, host);
-    if (output.logs('debug')) output.log('debug', `${PROGRAM} ${argv.join(' ')}`);
-    const { cwd, env, stdin, interruptible } = host;
+    if (output.logs('debug')) output.log('debug', withoutSecrets(`${PROGRAM} ${argv.join(' ')}`));
+    const { env, stdin, interruptible } = host;
     const code = await command.run(
       { options, operands },
       { output, json: options.json, cwd, env, stdin, interruptible },
@@ -87,9 +89,30 @@ function report(error: unknown, output: Output): number {
   const code = exitCodeOf(error);
   const bug = code === EXIT_UNEXPECTED && (error as { code?: unknown }).code === undefined;
   if (bug && error instanceof Error && output.logs('debug')) output.log('debug', error.stack ?? '');
-  const message = messageOf(error);
+  // A word of the command line may be a URL with a password in it.
+  const whole = withoutSecrets(messageOf(error));
+  const message = oneLine(whole, code);
+  if (message !== whole && output.logs('debug')) output.log('debug', whole);
   output.error(bug ? `unexpected failure: ${message} (GIT2DB_LOG=debug tells more)` : message);
   return code;
+}
+
+/** What git said, without the command that was run (GIT2DB_LOG=debug has it) and its advice about its own commands. */
+function oneLine(message: string, code: number): string {
+  const [, where, said] = /^git .*? in (\/.*?) failed with status \d+: (.*)$/s.exec(message) ?? [];
+  if (where === undefined || said === undefined) return message;
+  if (code === EXIT_CODES.NOTHING_TO_COMMIT) {
+    return `nothing is staged in ${where} that HEAD has not: 'git2db add' stages files`;
+  }
+  const lines = said
+    .split(/[\r\n]+/)
+    .map((line) => line.trim())
+    .filter((line) => line !== '' && !/^(?:hint:|\(use |Aborting$)/.test(line))
+    .map((line) => line.replace(/^(?:error|fatal): /, ''));
+  const joined = lines
+    .reduce((text, line) => `${text}${/[:,;]$/.test(text) ? '' : ';'} ${line}`, '')
+    .replace(/^; /, '');
+  return `${where}: ${joined}`;
 }
 
 /** For errors in what the environment says about output itself. */

@@ -185,12 +185,9 @@ export class RepositoryHandle implements AsyncDisposable {
         `expected a worktree of ${this.place.commonDir}, found one of ${place.commonDir} at ${place.workTree ?? place.gitDir}`,
       );
     }
-    if (typeof worktree === 'string') this.#opened.push(place);
-    return new RepositoryHandle(place, {
-      ...this.#extras,
-      home: this.home,
-      ownsPlace: typeof worktree === 'string',
-    });
+    // Either way the place is new, and its processes would keep the worktree from being unmounted.
+    this.#opened.push(place);
+    return new RepositoryHandle(place, { ...this.#extras, home: this.home, ownsPlace: true });
   }
 
   /**

@@ -35,7 +35,13 @@ export async function* watchRegistry(
   }
   const watcher = watchDirectory(store.layout.own, basename(store.layout.metadata), look);
   const timer = setInterval(look, intervalMs);
-  signal?.addEventListener('abort', look, { once: true });
+  // At once, also while nobody asks for the next event: neither may keep the process alive.
+  function end(): void {
+    clearInterval(timer);
+    watcher?.close();
+    look();
+  }
+  signal?.addEventListener('abort', end, { once: true });
   try {
     for (;;) {
       if (!isDue) {
@@ -55,9 +61,8 @@ export async function* watchRegistry(
       }
     }
   } finally {
-    signal?.removeEventListener('abort', look);
-    clearInterval(timer);
-    watcher?.close();
+    signal?.removeEventListener('abort', end);
+    end();
   }
 }
 

@@ -5,8 +5,9 @@
  */
 import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
-import { arch, cpus, release, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { machine } from '../bench/machine.ts';
 import { listSteps, type Step } from './cases.ts';
 import { type Contender, listContenders, Place, run } from './contenders.ts';
 import { MountInputs } from './inputs.ts';
@@ -54,7 +55,7 @@ async function bench(options: MountBenchOptions): Promise<number> {
     const missing = Object.fromEntries(report.missing);
     const targets = report.verdicts();
     const document = {
-      machine: machine(),
+      machine: machineFacts(),
       sizes: options.sizes,
       rounds: options.rounds,
       measurements,
@@ -63,7 +64,7 @@ async function bench(options: MountBenchOptions): Promise<number> {
     };
     process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
   } else {
-    const facts = Object.entries(machine()).map(([name, value]) => `${name}: ${value}`);
+    const facts = Object.entries(machineFacts()).map(([name, value]) => `${name}: ${value}`);
     process.stdout.write(
       `${facts.join('; ')}\nmedians of ${options.rounds} rounds; passthrough only in the rows and the column that say so\n\n${report.text(names)}\n`,
     );
@@ -101,18 +102,10 @@ async function measureStep(
   }
 }
 
-function machine(): Record<string, string> {
-  const first = (program: string, ...args: string[]) =>
-    spawnSync(program, args, { encoding: 'utf8' }).stdout?.trim().split('\n')[0] || 'none';
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    cpu: `${cpus().length} x ${cpus()[0]?.model.trim() ?? arch()}`,
-    kernel: release(),
-    node: process.version,
-    git: first('git', '--version'),
-    'fuse-overlayfs': first('sh', '-c', 'fuse-overlayfs --version | sed -n "s/^fuse-overlayfs: //p"'),
-    commit: first('git', 'describe', '--always', '--dirty'),
-  };
+function machineFacts(): Record<string, string> {
+  return machine({
+    'fuse-overlayfs': ['sh', '-c', 'fuse-overlayfs --version | sed -n "s/^fuse-overlayfs: //p"'],
+  });
 }
 
 try {

@@ -9,7 +9,7 @@ const PIECE = 1 << 20;
 const ZEROS = Buffer.alloc(PIECE);
 
 /** Endless pseudo-random bytes: AES-128 in counter mode. */
-class RandomBytes {
+export class RandomBytes {
   readonly #cipher: Cipher;
 
   constructor(seed: number) {

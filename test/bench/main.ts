@@ -2,9 +2,8 @@
  * `npm run bench`: how much processor, time, memory and disk git2db takes, beside git-lfs, plain git,
  * cp, and a filter that does nothing. docs/performance.md tells the method.
  */
-import { spawnSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
-import { arch, cpus, release, tmpdir } from 'node:os';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { Bench } from './bench.ts';
 import { collect } from './cases/collect.ts';
@@ -14,6 +13,7 @@ import { memory } from './cases/memory.ts';
 import { million } from './cases/million.ts';
 import { startup } from './cases/startup.ts';
 import { type Contender, listContenders } from './contenders.ts';
+import { machine } from './machine.ts';
 import { type BenchOptions, parseOptions, USAGE } from './options.ts';
 
 /** Below this, Node's start is a large part of every figure. */
@@ -61,7 +61,7 @@ async function run(options: BenchOptions): Promise<number> {
   if (options.json) {
     const { measurements, missing, facts } = report;
     const document = {
-      machine: machine(),
+      machine: machineFacts(),
       options: { ...options, cases: [...options.cases] },
       measurements,
       missing,
@@ -69,7 +69,7 @@ async function run(options: BenchOptions): Promise<number> {
     };
     process.stdout.write(`${JSON.stringify({ ...document, targets: report.verdicts() }, null, 2)}\n`);
   } else {
-    const facts = Object.entries(machine()).map(([name, value]) => `${name}: ${value}`);
+    const facts = Object.entries(machineFacts()).map(([name, value]) => `${name}: ${value}`);
     process.stdout.write(`${facts.join('; ')}\n\n${report.text()}\n`);
     if (options.sizeMb < MEANINGFUL_MB) {
       process.stdout.write(
@@ -80,18 +80,8 @@ async function run(options: BenchOptions): Promise<number> {
   return bench.failed ? 1 : 0;
 }
 
-function machine(): Record<string, string> {
-  const first = (program: string, args: string[]) =>
-    spawnSync(program, args, { encoding: 'utf8' }).stdout?.trim().split('\n')[0] || 'none';
-  return {
-    date: new Date().toISOString().slice(0, 10),
-    cpu: `${cpus().length} x ${cpus()[0]?.model.trim() ?? arch()}`,
-    kernel: release(),
-    node: process.version,
-    git: first('git', ['--version']),
-    'git-lfs': first('git-lfs', ['version']),
-    commit: first('git', ['describe', '--always', '--dirty']),
-  };
+function machineFacts(): Record<string, string> {
+  return machine({ 'git-lfs': ['git-lfs', 'version'] });
 }
 
 try {

@@ -1,5 +1,5 @@
 import { spawnSync } from 'node:child_process';
-import { writeFileSync } from 'node:fs';
+import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { COMMANDS } from '../../src/cli/commands/index.ts';
@@ -67,6 +67,57 @@ bash(completes, ['git2db', 'xet', 'inst'], ['install']);
 bash(completes, ['git2db', 'xet', 'install', '--f'], ['--force']);
 bash(completes, ['git2db', 'xet', 'hash', '--json', 'mod'], ['model.bin']);
 bash(completes, ['git2db', 'completion', 'z'], ['zsh']);
+bash(completes, ['git2db', 'worktree', 'a'], ['add']);
+bash(completes, ['git2db', 'worktree', 'add', '--registry', 'somewhere', '--dr'], ['--driver']);
+bash(completes, ['git2db', 'worktree', 'add', 'x', 'main', '--driver', 'over'], ['overlay2']);
+bash(completes, ['git2db', 'worktree', 'add', 'x', 'main', '--driver', '=', 'v'], ['vfs']);
+
+/** A program of this name that lists names as ours does, and notes what it was asked. */
+function fakeProgram(folder: string): NodeJS.ProcessEnv {
+  const file = join(folder, 'git2db');
+  const script = `#!/bin/sh
+echo "$*" >> '${folder}/asked'
+case "$1 $2" in
+  'list --names') printf 'org/model\\nother\\n' ;;
+  'branch list') printf 'main\\nmatter\\nma$(touch\${IFS}pwned)\\n' ;;
+  'worktree list') printf 'try\\n' ;;
+esac
+`;
+  writeFileSync(file, script, { mode: 0o755 });
+  return { ...process.env, PATH: `${folder}:${process.env.PATH}` };
+}
+
+bash(
+  'bash asks the program for names, with the repository that was typed, and expands none of them',
+  async (t) => {
+    const folder = temporaryFolder(t);
+    const env = fakeProgram(folder);
+    writeFileSync(join(folder, 'script'), await scriptFor('bash'));
+    const complete = (...words: string[]) => {
+      const line = words.map((word) => `'${word}'`).join(' ');
+      const program = `source ./script; COMP_WORDS=(${line}); COMP_CWORD=${words.length - 1}; _git2db; printf '%s\\n' "\${COMPREPLY[@]}"`;
+      const { stdout, stderr } = spawnSync('bash', ['--norc', '-c', program], {
+        cwd: folder,
+        env,
+        encoding: 'utf8',
+      });
+      t.is(stderr, '');
+      return stdout.split('\n').filter(Boolean);
+    };
+    t.deepEqual(complete('git2db', 'show', 'o'), ['org/model', 'other']);
+    t.deepEqual(complete('git2db', 'show', 'org/model', ''), []);
+    t.deepEqual(complete('git2db', 'worktree', 'add', '--registry', 'r', 'org/model', 'mai'), ['main']);
+    t.is(complete('git2db', 'merge', 'org/model', 'x', 'ma').length, 3);
+    t.deepEqual(complete('git2db', 'status', 'org/model', '--worktree', 't'), ['try']);
+    t.false(existsSync(join(folder, 'pwned')));
+    t.deepEqual(readFileSync(join(folder, 'asked'), 'utf8').trimEnd().split('\n'), [
+      'list --names',
+      'branch list org/model --all --names --registry r',
+      'branch list org/model --all --names',
+      'worktree list org/model --names',
+    ]);
+  },
+);
 
 const hasFish = spawnSync('fish', ['--version']).status === 0;
 
@@ -75,9 +126,10 @@ const hasFish = spawnSync('fish', ['--version']).status === 0;
   async (t) => {
     const file = join(temporaryFolder(t), 'script');
     writeFileSync(file, await scriptFor('fish'));
-    const complete = (line: string) => {
+    const complete = (line: string, env = process.env) => {
       const { stdout, stderr } = spawnSync('fish', ['-c', `source ${file}; complete -C '${line}'`], {
         encoding: 'utf8',
+        env,
       });
       t.is(stderr, '');
       return stdout
@@ -85,9 +137,15 @@ const hasFish = spawnSync('fish', ['--version']).status === 0;
         .filter(Boolean)
         .map((found) => found.split('\t')[0]);
     };
-    t.deepEqual(complete('git2db '), ['completion', 'xet']);
+    t.deepEqual(complete('git2db co'), ['commit', 'completion', 'config']);
     t.deepEqual(complete('git2db xet inst'), ['install']);
     t.deepEqual(complete('git2db xet install --f'), ['--force']);
     t.deepEqual(complete('git2db completion '), ['bash', 'fish', 'zsh']);
+    const env = fakeProgram(temporaryFolder(t));
+    const named = (line: string) => complete(line, env);
+    t.deepEqual(named('git2db show o'), ['org/model', 'other']);
+    t.deepEqual(named('git2db worktree add --registry r org/model mai'), ['main']);
+    t.deepEqual(named('git2db worktree add org/model main --driver v'), ['vfs']);
+    t.deepEqual(named('git2db status org/model --worktree t'), ['try']);
   },
 );

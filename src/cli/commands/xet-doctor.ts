@@ -1,6 +1,6 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import { examine, type Fault } from '../../large-files/doctor.ts';
+import type { Fault } from '../../large-files/doctor.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 
 /** Paths that are listed without --verbose. */
@@ -28,6 +28,7 @@ about, from the top of the work tree. "ok" is false when there is an error.`,
   exitCodes: [[EXIT_FALSE, 'An error was found; warnings alone are 0']],
   async run(_, context) {
     const { cwd, env, output, json } = context;
+    const { examine } = await import('../large-files-library.ts');
     const faults = await examine({ cwd, env });
     const ok = faults.every(({ severity }) => severity !== 'error');
     if (json) {

@@ -1,6 +1,6 @@
 import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import { diskUsage, STORE_PARTS, type StoreUsage } from '../../large-files/du.ts';
+import type { StorePart, StoreUsage } from '../../large-files/du.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
 
@@ -28,18 +28,19 @@ left of "known" without repetitions, "storedBytes" the same compressed;
   exitCodes: [[4, 'Not in a repository']],
   async run(_, context) {
     const { cwd, env, output, json } = context;
+    const { diskUsage, STORE_PARTS } = await import('../large-files-library.ts');
     const usage = await diskUsage({ cwd, env, signal: context.interruptible() });
     if (json) {
       const largest = usage.largest.map((file) => ({ ...file, path: file.path.toString('utf8') }));
       output.json({ ...usage, largest, reclaimable: usage.reclaimable ?? null });
     } else {
-      describe(usage, context);
+      describe(usage, STORE_PARTS, context);
     }
     return EXIT_OK;
   },
 });
 
-function describe(usage: StoreUsage, { output }: CommandContext): void {
+function describe(usage: StoreUsage, partNames: readonly StorePart[], { output }: CommandContext): void {
   const { known, referenced, missing, chunkBytes, storedBytes, counts, parts, reclaimable } = usage;
   const rows: string[][] = [
     ['known files', formatBytes(known.bytes), `${known.files}`],
@@ -48,12 +49,12 @@ function describe(usage: StoreUsage, { output }: CommandContext): void {
     ['named by this repository', formatBytes(referenced.bytes), `${referenced.files}`],
     ['of these not in the store', formatBytes(missing.bytes), `${missing.files}`],
   ];
-  const numbers: Partial<Record<(typeof STORE_PARTS)[number], string>> = {
+  const numbers: Partial<Record<StorePart, string>> = {
     xorbs: `${counts.xorbs}, with ${counts.chunks} chunks`,
     shards: `${counts.shards}`,
     catalog: `${counts.tables} tables`,
   };
-  for (const part of STORE_PARTS) rows.push([part, formatBytes(parts[part]), numbers[part] ?? '']);
+  for (const part of partNames) rows.push([part, formatBytes(parts[part]), numbers[part] ?? '']);
   rows.push(['total', formatBytes(usage.totalBytes), usage.store]);
   rows.push(['gc could free about', reclaimable === undefined ? '?' : formatBytes(reclaimable.bytes), '']);
   const columns = [{ title: '' }, { title: '', align: 'right' as const }, { title: '' }];

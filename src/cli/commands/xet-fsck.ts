@@ -1,6 +1,6 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import { type FsckReport, fsck, isAllWell, type LostFile } from '../../large-files/fsck.ts';
+import type { FsckReport, LostFile } from '../../large-files/fsck.ts';
 import type { Damage, FileFault } from '../../xet/store/fsck-damage.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, type Progress } from '../output.ts';
@@ -48,6 +48,7 @@ and names that do not apply are null.`,
   ],
   async run({ options }, context) {
     const { cwd, env, output, json } = context;
+    const { fsck, isAllWell } = await import('../large-files-library.ts');
     const signal = context.interruptible();
     let progress: Progress | undefined;
     let report: FsckReport;
@@ -68,8 +69,9 @@ and names that do not apply are null.`,
       progress?.finish();
     }
     describe(report, context);
-    if (json) output.json(documentOf(report));
-    return isAllWell(report) ? EXIT_OK : EXIT_FALSE;
+    const ok = isAllWell(report);
+    if (json) output.json(documentOf(report, ok));
+    return ok ? EXIT_OK : EXIT_FALSE;
   },
 });
 
@@ -154,10 +156,10 @@ function nameOf({ path, commit, size, repository, fileHash }: LostFile): string 
   return `${named} (${formatBytes(size)}, ${commit === undefined ? 'staged' : `commit ${commit}`}, ${repository})`;
 }
 
-function documentOf(report: FsckReport): unknown {
+function documentOf(report: FsckReport, ok: boolean): unknown {
   const { repair } = report;
   return {
-    ok: isAllWell(report),
+    ok,
     ...report,
     damage: report.damage.map(damageDocument),
     lost: report.lost.map(lossDocument),

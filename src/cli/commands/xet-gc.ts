@@ -1,5 +1,5 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
-import { type CollectProgress, type CollectResult, collect } from '../../large-files/gc.ts';
+import type { CollectProgress, CollectResult } from '../../large-files/gc.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, type Output, type Progress } from '../output.ts';
@@ -77,6 +77,7 @@ waited for to the end. In a dry run the numbers say what would be.`,
   ],
   async run({ options }, context) {
     const { cwd, env, output, json } = context;
+    const { collect } = await import('../large-files-library.ts');
     const progress = new GcBars(output);
     let result: CollectResult;
     try {

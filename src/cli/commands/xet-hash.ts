@@ -28,12 +28,13 @@ JSON: {"size","sha256","fileHash","chunkCount"}, with --chunks also
   exitCodes: [[EXIT_FALSE, 'Some files could not be read']],
   async run({ options, operands }, context) {
     const { output, json } = context;
+    const { digestFile } = await import('../large-files-library.ts');
     const several = operands.length > 1;
     const documents: object[] = [];
     let failures = 0;
     for (const path of operands) {
       const digest = readOperand(path, context, (fd, size) =>
-        digestWithProgress(path, context, { fd, size }, { sha256: json }),
+        digestWithProgress(path, context, { fd, size }, { sha256: json }, digestFile),
       );
       if (digest === undefined) failures++;
       else if (json) documents.push({ ...(several ? { path } : {}), ...documentOf(digest, options.chunks) });

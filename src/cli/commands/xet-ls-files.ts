@@ -1,6 +1,6 @@
 import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import { listLargeFiles, type WorkTreeState } from '../../large-files/list.ts';
+import type { WorkTreeState } from '../../large-files/list.ts';
 import { defineCommand } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
 
@@ -35,6 +35,7 @@ null.`,
   ],
   exitCodes: [[4, 'Not in a repository']],
   async run({ options, operands }, { cwd, env, output, json }) {
+    const { listLargeFiles } = await import('../large-files-library.ts');
     const files = await listLargeFiles({ cwd, env, ref: operands[0] });
     if (json) {
       output.json(

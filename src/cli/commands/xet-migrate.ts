@@ -1,6 +1,6 @@
 import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import { migrateInfo, migratePointers, type PatternInfo } from '../../large-files/migrate.ts';
+import type { PatternInfo } from '../../large-files/migrate.ts';
 import { shellWord } from '../../large-files/shell-word.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
@@ -46,6 +46,7 @@ filter=xet for some of the files, "estimate" null where nothing was examined.`,
     let progress: Progress | undefined;
     let patterns: PatternInfo[];
     try {
+      const { migrateInfo } = await import('../large-files-library.ts');
       patterns = await migrateInfo({
         cwd,
         env,
@@ -119,6 +120,7 @@ xet-json or xet-toml, "from" and "to" are blobs ("to" is null in a dry run),
   exitCodes: [[4, 'Not in the work tree of a repository']],
   async run({ options }, { cwd, env, output, json }) {
     const dryRun = options['dry-run'];
+    const { migratePointers } = await import('../large-files-library.ts');
     const { converted, untracked } = await migratePointers({ cwd, env, dryRun });
     if (json) {
       output.json({

@@ -1,7 +1,7 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PointerFile } from '../../large-files/pointer-files.ts';
-import { type PullResult, planPull, pull } from '../../large-files/pull.ts';
+import type { PullOptions, PullResult } from '../../large-files/pull.ts';
 import type { FailedFile } from '../../large-files/pull-failure.ts';
 import { type Command, type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
@@ -61,10 +61,11 @@ export const xetCheckout = pullCommand(
   `The same as "git2db xet pull".\n\n${DESCRIPTION}`,
 );
 
-type PullPlace = Pick<Parameters<typeof pull>[0], 'cwd' | 'env' | 'pathspecs'>;
+type PullPlace = Pick<PullOptions, 'cwd' | 'env' | 'pathspecs'>;
 
 async function showPlan(place: PullPlace, context: CommandContext): Promise<number> {
   const { output, json } = context;
+  const { planPull } = await import('../large-files-library.ts');
   const { available, missing } = await planPull({
     ...place,
     signal: context.interruptible(),
@@ -82,6 +83,7 @@ async function showPlan(place: PullPlace, context: CommandContext): Promise<numb
 
 async function pullNow(place: PullPlace, context: CommandContext): Promise<number> {
   const { output, json } = context;
+  const { pull } = await import('../large-files-library.ts');
   let progress: ReturnType<typeof output.progress> | undefined;
   let result: PullResult;
   try {

@@ -1,7 +1,7 @@
 import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { REMEDY_FOR_MISSING } from '../../large-files/pull-failure.ts';
-import { type LargeFileStatus, status, type WorkTreeStatus } from '../../large-files/status.ts';
+import type { LargeFileStatus, WorkTreeStatus } from '../../large-files/status.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
 
@@ -58,6 +58,7 @@ content here, which are among "pointers".`,
   exitCodes: [[4, 'Not in the work tree of a repository']],
   async run({ operands }, context) {
     const { cwd, env, output, json } = context;
+    const { status } = await import('../large-files-library.ts');
     const found = await status({ cwd, env, pathspecs: operands, warn: (line) => output.warn(line) });
     if (json) output.json(documentOf(found));
     else describe(found, context);

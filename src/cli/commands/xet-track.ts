@@ -1,6 +1,6 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import { listTracked, type TrackResult, track } from '../../large-files/track.ts';
+import type { TrackResult } from '../../large-files/track.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatTable } from '../output.ts';
@@ -46,6 +46,7 @@ Without PATTERN: [{"pattern","source","line"}].`,
         throw new Git2dbError('USAGE', 'expected PATTERN..., found only options');
       return listPatterns(context);
     }
+    const { track } = await import('../large-files-library.ts');
     const result = await track({ cwd, env, patterns: operands, dryRun, renormalize: options.renormalize });
     if (json) {
       const names = (paths: readonly Buffer[]) => paths.map((path) => path.toString('utf8'));
@@ -63,6 +64,7 @@ Without PATTERN: [{"pattern","source","line"}].`,
 });
 
 async function listPatterns({ cwd, env, output, json }: CommandContext): Promise<number> {
+  const { listTracked } = await import('../large-files-library.ts');
   const found = await listTracked({ cwd, env });
   if (json) output.json(found.map(({ pattern, source, line }) => ({ pattern, source, line })));
   else {

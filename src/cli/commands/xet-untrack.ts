@@ -1,5 +1,4 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
-import { untrack } from '../../large-files/track.ts';
 import { defineCommand } from '../command.ts';
 
 export const xetUntrack = defineCommand({
@@ -23,6 +22,7 @@ file does not track.`,
   ],
   async run({ options, operands }, { cwd, env, output, json }) {
     const dryRun = options['dry-run'];
+    const { untrack } = await import('../large-files-library.ts');
     const { file, removed, absent } = await untrack({ cwd, env, patterns: operands, dryRun });
     if (json) output.json({ file, dryRun, removed, absent });
     for (const pattern of removed)

@@ -1,0 +1,14 @@
+/**
+ * What commands about large files load when they run, and no other command does: scripts/build.mjs makes a
+ * bundle of its own of it, because reading it takes as long as all the rest of the program.
+ */
+export { examine } from '../large-files/doctor.ts';
+export { diskUsage, STORE_PARTS } from '../large-files/du.ts';
+export { digestFile } from '../large-files/file-digest.ts';
+export { fsck, isAllWell } from '../large-files/fsck.ts';
+export { collect } from '../large-files/gc.ts';
+export { listLargeFiles } from '../large-files/list.ts';
+export { migrateInfo, migratePointers } from '../large-files/migrate.ts';
+export { planPull, pull } from '../large-files/pull.ts';
+export { status } from '../large-files/status.ts';
+export { listTracked, track, untrack } from '../large-files/track.ts';
