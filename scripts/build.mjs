@@ -133,15 +133,15 @@ async function bundle() {
     }),
     build({
       ...common,
-      entryPoints: { git2db: 'src/cli/main.ts' },
-      banner: { js: `${program}\n${url}` },
+      entryPoints: { 'git2db-core': 'src/cli/main.ts' },
+      banner: { js: url },
       plugins: [librariesApart],
     }),
     build({
       ...common,
       entryPoints: {
-        'git2db-registry': 'src/cli/registry-library.ts',
-        'git2db-large-files': 'src/cli/large-files-library.ts',
+        'git2db-registry-core': 'src/cli/registry-library.ts',
+        'git2db-large-files-core': 'src/cli/large-files-library.ts',
       },
       banner: { js: url },
       external: [...common.external, 'isomorphic-git'],
@@ -158,8 +158,10 @@ async function bundle() {
     }),
   ]);
   const runner = readFileSync('scripts/run-cached.cjs', 'utf8');
-  writeFileSync(join(bin, 'git2db-mount.js'), `${program}\n${runner}`);
-  for (const name of ['fuse-server', 'fuse-loop']) writeFileSync(join(bin, `${name}.js`), runner);
+  for (const name of ['git2db', 'git2db-mount'])
+    writeFileSync(join(bin, `${name}.js`), `${program}\n${runner}`);
+  for (const name of ['git2db-registry', 'git2db-large-files', 'fuse-server', 'fuse-loop'])
+    writeFileSync(join(bin, `${name}.js`), runner);
   await makeCaches(bin);
   for (const name of ['git2db', 'git2db-filter', 'git2db-mount']) {
     chmodSync(join(bin, `${name}.js`), 0o755);
@@ -173,7 +175,7 @@ async function makeCaches(bin) {
   const files = (...names) => names.map((name) => join(root, bin, `${name}-core.js`));
   const script = 'scripts/make-cache.cjs';
   for (const args of [
-    [script, ...files('git2db-mount')],
+    [script, ...files('git2db', 'git2db-registry', 'git2db-large-files', 'git2db-mount')],
     [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
   ]) {
     const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' });
