@@ -326,9 +326,9 @@ export class MountSandbox {
   }
 }
 
-/** A server that ends has its layers open a moment longer than its mount. */
+/** A server that ends has its layers open longer than its mount: on a busy machine, for seconds. */
 async function unmountAtLast(path: string): Promise<void> {
-  for (let tries = 0; tries < 100; tries++) {
+  for (let tries = 0; tries < 1200; tries++) {
     if ((await errnoOf(hostCalls().umount(bytes(path)))) === undefined) return;
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
