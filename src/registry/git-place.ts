@@ -19,6 +19,7 @@ import {
   type GitStreamRun,
   git,
   gitStream,
+  type RunningGit,
   splitZ,
   startGit,
 } from '../git/runner.ts';
@@ -141,8 +142,14 @@ class Place implements GitPlace {
     this.#placeConfig = paths.workTree === undefined ? [['safe.bareRepository', 'all']] : [];
     this.objects = new ObjectPool({
       paths,
-      start: async (args) => startGit([...this.#where.prefix, ...args], await this.#run({}), true),
+      start: async (args) => this.#startReader(args, await this.#run({})),
     });
+  }
+
+  /** Not in the work tree: a process that is kept for the next question must not keep a mount busy. */
+  #startReader(args: readonly GitArg[], run: GitRun): RunningGit {
+    if (!this.reachable) return startGit([...this.#where.prefix, ...args], run, true);
+    return startGit([`--git-dir=${this.gitDir}`, ...args], { ...run, cwd: this.gitDir }, true);
   }
 
   async git(args: readonly GitArg[], options: PlaceRun = {}): Promise<GitResult> {
