@@ -56,8 +56,13 @@ function homeDirectory(env: Environment): string {
 
 /** After `sudo` the variable may still name the session of somebody else, or one that has ended. */
 function isOurs(directory: string): boolean {
-  const stat = lstatSync(directory, { throwIfNoEntry: false });
-  return stat?.isDirectory() === true && stat.uid === process.geteuid?.();
+  try {
+    const stat = lstatSync(directory);
+    return stat.isDirectory() && stat.uid === process.geteuid?.();
+  } catch {
+    // What we may not even look at is somebody else's.
+    return false;
+  }
 }
 
 /** Makes `directory` where it is missing; nobody else may look into it. */

@@ -1,6 +1,6 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { chownSync, readFileSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { chownSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { isRunning, listedMount, recordFiles, recordsOf, until } from './helpers/mount-list.ts';
 import { type MountSandbox, mountsAt } from './helpers/mount-sandbox.ts';
@@ -187,6 +187,23 @@ mountTest(
     await sandbox.unmount();
   },
   // Root's records are one for the machine.
+  ({ isRoot, backend }) => !isRoot && backend === 'fuse',
+);
+
+mountTest(
+  'a session directory that cannot be looked at counts as none',
+  async (t, create) => {
+    const sandbox = await create(LAYERS);
+    const loop = join(sandbox.dir, 'loop');
+    symlinkSync(loop, loop);
+    const listed = await sandbox.runAs([
+      'env',
+      `XDG_RUNTIME_DIR=${loop}/run`,
+      ...sandbox.programCommand('list', '--json'),
+    ]);
+    t.deepEqual([listed.status, listed.stderr], [0, '']);
+  },
+  // Root's places depend on no variable.
   ({ isRoot, backend }) => !isRoot && backend === 'fuse',
 );
 
