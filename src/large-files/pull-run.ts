@@ -158,7 +158,12 @@ export class PullRun {
     this.#options.onBytes(count);
     this.#writeBack.wrote(replacement.contentPath, count, (error) => {
       if (this.#targets.includes(target)) target.failure ??= error;
-      else this.#options.warn(`${quotePath(replacement.file.path)} may be damaged: ${systemReason(error)}`);
+      else {
+        const path = quotePath(replacement.file.path);
+        this.#options.warn(
+          `${path} may be damaged: ${systemReason(error)}; when the disk is well, remove it and run \`git checkout -- FILE\``,
+        );
+      }
     });
   }
 
