@@ -23,7 +23,8 @@ import {
 } from './mount-records.ts';
 import type { Stamp } from './overlay/stamp.ts';
 import { findStamp, holdUpper, type UpperHold } from './overlay/upper-hold.ts';
-import { chooseNamespace, failsToMakeWhiteouts, readSigns } from './overlay/xattr-namespace.ts';
+import { failsToMakeWhiteouts } from './overlay/work-directory.ts';
+import { chooseNamespace, readSigns } from './overlay/xattr-namespace.ts';
 import { type CheckedDirectory, mountPointOf, type PreparedMount, prepareMount } from './preparation.ts';
 import { type RecordPlaces, recordPlaces } from './record-places.ts';
 import { findUpperUse, upperInUse } from './upper-use.ts';
@@ -110,12 +111,7 @@ function holdLayers(
     refuseWhenUsed(upper, places);
     return { namespace, stamp: known, hold: undefined };
   }
-  const first: Stamp = {
-    namespace,
-    owner: caller.uid,
-    mknodFailed: failsToMakeWhiteouts(work.path),
-    redirectsUsed: false,
-  };
+  const first: Stamp = { namespace, owner: caller.uid, mknodFailed: false, redirectsUsed: false };
   const hold = holdUpper(upper.path, work.path, () => first, ownerOfStamp(namespace, caller, work.path));
   try {
     if (hold.stamp.namespace !== namespace) {
@@ -123,7 +119,7 @@ function holdLayers(
       chooseNamespace(hold.stamp, readSigns(upper.path, work.path), caller, asked);
     }
     refuseWhenUsed(upper, places);
-    if (first.mknodFailed) hold.update({ mknodFailed: true });
+    if (!hold.stamp.mknodFailed && failsToMakeWhiteouts(work.path)) hold.update({ mknodFailed: true });
     return { namespace: hold.stamp.namespace, stamp: hold.stamp, hold };
   } catch (error) {
     hold.abandon();

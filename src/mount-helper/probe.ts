@@ -22,7 +22,7 @@ import type { BackendName } from './mount-options.ts';
 import { findMount, mountOf, readMountTable } from './mount-table.ts';
 import type { Stamp } from './overlay/stamp.ts';
 import { holdUpper } from './overlay/upper-hold.ts';
-import { failsToMakeWhiteouts } from './overlay/xattr-namespace.ts';
+import { failsToMakeWhiteouts } from './overlay/work-directory.ts';
 import { joinPath, realPath, showPath } from './path.ts';
 import { prepareMount } from './preparation.ts';
 import { endProcess, waitForEnd } from './process-end.ts';
@@ -121,6 +121,7 @@ async function mountScratch(
   const stamp: Stamp = {
     namespace: caller.isPrivileged && name !== 'userns' ? 'trusted' : 'user',
     owner: caller.uid,
+    // Nobody else knows of this directory, and nobody mounts in it yet.
     mknodFailed: failsToMakeWhiteouts(options.work!),
     redirectsUsed: false,
   };

@@ -7,43 +7,68 @@
  */
 import {
   closeSync,
+  constants,
   fchownSync,
   fstatSync,
   fsyncSync,
-  linkSync,
   openSync,
   readFileSync,
-  renameSync,
   rmSync,
   statSync,
   writeSync,
 } from 'node:fs';
-import { errnoOf, Git2dbError } from '../../xet/errors.ts';
-import { joinPath, parentPath, showPath } from '../path.ts';
+import { Git2dbError } from '../../xet/errors.ts';
+import { parentPath, showPath } from '../path.ts';
 import { randomName } from '../random-name.ts';
-import { EAGAIN, errnoMessage } from '../system/errno.ts';
-import { flock, LOCK_EX, LOCK_NB } from '../system/libc.ts';
 import {
-  decodeStamp,
-  encodeStamp,
-  openStamp,
-  STAMP_NAME,
-  STAMP_SIZE_MAX,
-  type Stamp,
-  stampPlaces,
-} from './stamp.ts';
+  EACCES,
+  EAGAIN,
+  EEXIST,
+  EIO,
+  ENOENT,
+  ENOSPC,
+  EPERM,
+  EROFS,
+  EXDEV,
+  errnoMessage,
+  errnoName,
+} from '../system/errno.ts';
+import {
+  AT_FDCWD,
+  type CString,
+  cString,
+  flock,
+  LOCK_EX,
+  LOCK_NB,
+  linkat,
+  openat,
+  renameat2,
+  unlinkat,
+} from '../system/libc.ts';
+import { decodeStamp, encodeStamp, openStamp, STAMP_SIZE_MAX, type Stamp, stampPlaces } from './stamp.ts';
+import { closeWorkPlace, openWorkPlace } from './work-directory.ts';
+
+const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
 
 /** Two commands that mount the same upper at once may see each other's stamp come and go. */
 const ATTEMPTS = 16;
 
 export class UpperHold {
+  readonly #work: Buffer;
   readonly #path: Buffer;
   readonly #upperFd: number;
   readonly #isNew: boolean;
   #stampFd: number;
   #stamp: Stamp;
 
-  constructor(path: Buffer, stampFd: number, upperFd: number, stamp: Stamp, isNew: boolean) {
+  constructor(
+    work: Buffer,
+    path: Buffer,
+    [stampFd, upperFd]: readonly [stamp: number, upper: number],
+    stamp: Stamp,
+    isNew: boolean,
+  ) {
+    this.#work = work;
     this.#path = path;
     this.#stampFd = stampFd;
     this.#upperFd = upperFd;
@@ -65,16 +90,10 @@ export class UpperHold {
     const next = { ...this.#stamp, ...change };
     const encoded = encodeStamp(next);
     if (encoded.equals(encodeStamp(this.#stamp))) return;
-    const temporary = temporaryBeside(this.#path);
-    const { uid, gid } = fstatSync(this.#stampFd);
-    const fd = writeLocked(temporary, encoded, { uid, gid });
-    try {
-      renameSync(temporary, this.#path);
-    } catch (error) {
-      closeSync(fd);
-      rmSync(temporary, { force: true });
-      throw error;
-    }
+    const fd = writeStamp(this.#work, encoded, fstatSync(this.#stampFd), (place, name) =>
+      renameat2(place, name, AT_FDCWD, cString(this.#path)),
+    );
+    if (typeof fd !== 'number') throw unwritable(this.#path, fd.code);
     syncDirectory(this.#path);
     closeSync(this.#stampFd);
     this.#stampFd = fd;
@@ -98,12 +117,7 @@ export class UpperHold {
  * Locks the upper, or throws UPPER_BUSY. `makeStamp` is asked when there is no stamp yet.
  * `owner`: who a new stamp shall belong to; undefined leaves it to the one who mounts.
  */
-export function holdUpper(
-  upper: Buffer,
-  work: Buffer,
-  makeStamp: () => Stamp,
-  owner?: { readonly uid: number; readonly gid: number },
-): UpperHold {
+export function holdUpper(upper: Buffer, work: Buffer, makeStamp: () => Stamp, owner?: Owner): UpperHold {
   const upperFd = openSync(upper, 'r');
   try {
     lock(upperFd, upper);
@@ -124,7 +138,7 @@ export function adoptHold(work: Buffer, descriptors: readonly [stamp: number, up
   if (opened === undefined) throw new Git2dbError('INVALID_STAMP', `the stamp of ${showPath(work)} is gone`);
   const stamp = readStamp(opened.fd, opened.path);
   closeSync(opened.fd);
-  return new UpperHold(opened.path, ...descriptors, stamp, false);
+  return new UpperHold(work, opened.path, descriptors, stamp, false);
 }
 
 /** The stamp of an upper by its work directory, without a lock; undefined when there is none. */
@@ -146,7 +160,7 @@ function openExisting(work: Buffer, upperFd: number): UpperHold | undefined {
   try {
     lock(fd, path);
     if (statSync(path, { throwIfNoEntry: false })?.ino === fstatSync(fd).ino) {
-      return new UpperHold(path, fd, upperFd, readStamp(fd, path), false);
+      return new UpperHold(work, path, [fd, upperFd], readStamp(fd, path), false);
     }
   } catch (error) {
     closeSync(fd);
@@ -161,53 +175,71 @@ function create(
   work: Buffer,
   upperFd: number,
   stamp: Stamp,
-  owner: { readonly uid: number; readonly gid: number } | undefined,
+  owner: Owner | undefined,
 ): UpperHold | undefined {
-  const places = stampPlaces(work);
-  for (const [i, path] of places.entries()) {
-    const temporary = temporaryBeside(path);
-    let fd: number;
-    try {
-      fd = writeLocked(temporary, encodeStamp(stamp), owner);
-    } catch (error) {
-      const isRefused = ['EACCES', 'EPERM', 'EROFS'].includes(errnoOf(error) ?? '');
-      if (isRefused && i + 1 < places.length) continue;
-      throw error;
+  let path: Buffer | undefined;
+  const fd = writeStamp(work, encodeStamp(stamp), owner, (place, name) => {
+    let code = -ENOENT;
+    for (path of stampPlaces(work)) {
+      code = linkat(place, name, AT_FDCWD, cString(path));
+      if (![-EACCES, -EPERM, -EROFS, -EXDEV].includes(code)) break;
     }
-    try {
-      linkSync(temporary, path);
-      syncDirectory(path);
-      return new UpperHold(path, fd, upperFd, stamp, true);
-    } catch (error) {
-      closeSync(fd);
-      if (errnoOf(error) !== 'EEXIST') throw error;
-      return undefined;
-    } finally {
-      rmSync(temporary, { force: true });
-    }
+    return code;
+  });
+  if (typeof fd === 'number') {
+    syncDirectory(path!);
+    return new UpperHold(work, path!, [fd, upperFd], stamp, true);
   }
-  return undefined;
+  // ENOENT: whoever was faster has cleared our part of work.
+  if (fd.code === -EEXIST || fd.code === -ENOENT) return undefined;
+  throw unwritable(path ?? work, fd.code);
 }
 
-/** A new file with `bytes`, on the disk and locked. */
-function writeLocked(
-  path: Buffer,
+interface Owner {
+  readonly uid: number;
+  readonly gid: number;
+}
+
+/**
+ * Makes a file with `bytes` in our part of work, on the disk and locked, and has it put into its place by
+ * `install`. What a crash leaves is cleared with the rest of our part. Returns the descriptor, or `-errno`.
+ */
+function writeStamp(
+  work: Buffer,
   bytes: Buffer,
-  owner: { readonly uid: number; readonly gid: number } | undefined,
-): number {
-  const fd = openSync(path, 'wx', 0o600);
+  owner: Owner | undefined,
+  install: (place: number, name: CString) => number,
+): number | { readonly code: number } {
+  const place = openWorkPlace(work);
+  const name = cString(`stamp.${randomName(6)}`);
+  const fd = openat(place.fd, name, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW, 0o600);
+  let code = fd;
   try {
+    if (fd < 0) return { code };
+    code = -EIO;
     writeSync(fd, bytes);
     const { uid, gid } = fstatSync(fd);
     if (owner !== undefined && (owner.uid !== uid || owner.gid !== gid)) fchownSync(fd, owner.uid, owner.gid);
     fsyncSync(fd);
-    lock(fd, path);
-    return fd;
-  } catch (error) {
-    closeSync(fd);
-    rmSync(path, { force: true });
-    throw error;
+    lock(fd, work);
+    code = install(place.fd, name);
+    return code < 0 ? { code } : fd;
+  } finally {
+    if (fd >= 0 && code < 0) closeSync(fd);
+    unlinkat(place.fd, name);
+    // Whoever was faster may be using it by now, also if we have made it.
+    const isOthers = code === -EEXIST || code === -ENOENT;
+    closeWorkPlace(place, { remove: place.isNew && !isOthers });
   }
+}
+
+function unwritable(path: Buffer, code: number): Git2dbError {
+  return new Git2dbError(
+    code === -ENOSPC ? 'DISK_FULL' : 'STORE_UNWRITABLE',
+    `cannot write ${showPath(path)}, the stamp of the upper: ${errnoMessage(code)}; it must be possible to make ` +
+      'files there',
+    { data: { errno: errnoName(code) } },
+  );
 }
 
 /** Whose directory it is may have put anything in the place of the stamp. */
@@ -232,10 +264,6 @@ function busy(path: Buffer): Git2dbError {
     `${showPath(path)} is in use by another mount: an upper serves one mount at a time; ` +
       "'git2db-mount list' shows them, 'git2db-mount umount' ends one",
   );
-}
-
-function temporaryBeside(path: Buffer): Buffer {
-  return joinPath(parentPath(path), `.${STAMP_NAME}.${randomName(6)}`);
 }
 
 function syncDirectory(path: Buffer): void {

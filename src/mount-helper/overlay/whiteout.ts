@@ -13,7 +13,7 @@
  */
 
 import { constants } from 'node:fs';
-import { EACCES, EEXIST, EINVAL, ENOENT, ENOSYS, EOPNOTSUPP, EPERM } from '../system/errno.ts';
+import { EEXIST, ENOENT } from '../system/errno.ts';
 import { type CString, close, openat } from '../system/libc.ts';
 import { isRegular, isWhiteoutDevice, newStatx, type Statx, statxSize } from '../system/statx.ts';
 import { setxattrAt } from '../system/xattr.ts';
@@ -21,6 +21,7 @@ import type { LayerDirectory } from './layer.ts';
 import type { OverlayState } from './overlay-state.ts';
 import type { Part } from './parts.ts';
 import { isWhiteoutName, whiteoutName } from './whiteout-name.ts';
+import { isWhiteoutRefusal } from './work-directory.ts';
 
 const YES = Buffer.from('y');
 const NOTHING = new Uint8Array(0);
@@ -65,7 +66,7 @@ export function isHiddenBelow(parent: LayerDirectory, name: CString): boolean {
 export function putWhiteout(o: OverlayState, directory: number, name: CString): number {
   if (!o.writesNames) {
     const code = o.upper!.work.linkWhiteout(directory, name);
-    if (!isRefusal(code)) return code;
+    if (!isWhiteoutRefusal(code)) return code;
     // Is it the kind of thing that is refused, or this directory that refuses?
     const made = newWhiteout(o);
     if (typeof made === 'number') return made;
@@ -81,7 +82,7 @@ export function putWhiteout(o: OverlayState, directory: number, name: CString): 
 export function newWhiteout(o: OverlayState): CString | undefined | number {
   if (o.writesNames) return undefined;
   const made = o.upper!.work.newWhiteout();
-  if (typeof made !== 'number' || !isRefusal(made)) return made;
+  if (typeof made !== 'number' || !isWhiteoutRefusal(made)) return made;
   const marked = startWritingNames(o);
   return marked < 0 ? marked : undefined;
 }
@@ -98,10 +99,6 @@ export function putWhiteoutName(directory: number, name: CString): number {
 /** Marks a directory of the upper (or of work) opaque. Without a name: the one with the descriptor. */
 export function setOpaque(o: OverlayState, directory: number, name: CString | undefined): number {
   return setxattrAt(directory, name, o.attributeNames.opaque, YES);
-}
-
-function isRefusal(code: number): boolean {
-  return code === -EPERM || code === -EACCES || code === -EINVAL || code === -EOPNOTSUPP || code === -ENOSYS;
 }
 
 /** From now on, and for every later mount: the stamp has to know it before the first such name is there. */

@@ -2,7 +2,8 @@
  * Our part of the work directory. What is to appear in the upper is made here first, complete, and then
  * renamed or linked into its place; what is to disappear at once is renamed to here and then taken apart.
  *
- *     WORK/git2db/          ours alone, mode 0700: temporary names and the shared whiteout
+ *     WORK/git2db/          ours alone, mode 0700: temporary names, the shared whiteout, and a stamp
+ *                           (`stamp.ts`) until it is complete
  *     WORK/work, WORK/index    the kernel's; left alone (but see `volatile-mark.ts`)
  *
  * Everything below `git2db` is litter once its server has ended, so a mount begins by clearing it. That is
@@ -15,9 +16,11 @@ import { listDirectory } from '../system/dirents.ts';
 import {
   EACCES,
   EEXIST,
+  EINVAL,
   EISDIR,
   EMLINK,
   ENOENT,
+  ENOSYS,
   ENOTEMPTY,
   EOPNOTSUPP,
   EPERM,
@@ -58,42 +61,82 @@ const DEFAULT_ACL = cString('system.posix_acl_default');
 const TMPFS_MAGIC = 0x01021994;
 const RAMFS_MAGIC = 0x858458f6;
 
-/**
- * Opens `path`, makes our directory in it and clears what a server that died left there. Throws where that
- * is not possible, naming the path and the remedy.
- */
-export function openWorkDirectory(path: Uint8Array): WorkDirectory {
-  const fail = (what: string, code: number): never => {
-    throw new Git2dbError(
-      'DIRECTORY_FORBIDDEN',
-      `cannot ${what} in the work directory ${showPath(Buffer.from(path))}: ${errnoMessage(code)}; ` +
-        'it must be a directory that this user may write to',
-      { data: { errno: errnoName(code) } },
-    );
-  };
+/** Our directory in a work directory. Whoever opened it closes both descriptors. */
+export interface WorkPlace {
+  /** O_PATH, of the work directory that the user named. */
+  readonly base: number;
+  /** O_RDONLY, of our directory in it. */
+  readonly fd: number;
+  /** It was not there before. */
+  readonly isNew: boolean;
+}
+
+/** Opens `path` and makes our directory in it. Throws where that is not possible, naming the path and the remedy. */
+export function openWorkPlace(path: Uint8Array): WorkPlace {
   const base = openat(AT_FDCWD, cString(path), O_PATH | O_DIRECTORY);
-  if (base < 0) return fail('open a directory', base);
-  const code = mkdirat(base, OURS, 0o700);
-  if (code < 0 && code !== -EEXIST) {
+  if (base < 0) throw forbidden(path, 'open a directory', base);
+  const made = mkdirat(base, OURS, 0o700);
+  if (made < 0 && made !== -EEXIST) {
     close(base);
-    return fail(`make ${WORK_DIRECTORY_NAME}`, code);
+    throw forbidden(path, `make ${WORK_DIRECTORY_NAME}`, made);
   }
   const fd = openat(base, OURS, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
-  if (fd < 0) {
+  const code = fd < 0 ? fd : fchmod(fd, 0o700);
+  if (code < 0) {
+    if (fd >= 0) close(fd);
     close(base);
-    return fail(`open ${WORK_DIRECTORY_NAME}`, fd);
+    throw forbidden(path, `open ${WORK_DIRECTORY_NAME}`, code);
   }
   // Neither group nor default ACL of the work directory is to pass to what is made in ours.
-  const modeCode = fchmod(fd, 0o700);
   removexattrAt(base, OURS, DEFAULT_ACL);
-  const work = new WorkDirectory(base, fd);
-  const swept = modeCode < 0 ? modeCode : work.sweep();
+  return { base, fd, isNew: made >= 0 };
+}
+
+/** Closes it; `remove`: our directory goes too, unless something is in it. */
+export function closeWorkPlace({ base, fd }: WorkPlace, { remove }: { readonly remove: boolean }): void {
+  close(fd);
+  if (remove) unlinkat(base, OURS, AT_REMOVEDIR);
+  close(base);
+}
+
+function forbidden(path: Uint8Array, what: string, code: number): Git2dbError {
+  return new Git2dbError(
+    'DIRECTORY_FORBIDDEN',
+    `cannot ${what} in the work directory ${showPath(Buffer.from(path))}: ${errnoMessage(code)}; ` +
+      'it must be a directory that this user may write to',
+    { data: { errno: errnoName(code) } },
+  );
+}
+
+/** Opens our directory in `path` and clears what a server that died left there. Throws as `openWorkPlace` does. */
+export function openWorkDirectory(path: Uint8Array): WorkDirectory {
+  const place = openWorkPlace(path);
+  const work = new WorkDirectory(place.base, place.fd);
+  const swept = work.sweep();
   if (swept < 0) {
-    close(fd);
-    close(base);
-    return fail(`clear ${WORK_DIRECTORY_NAME}`, swept);
+    closeWorkPlace(place, { remove: false });
+    throw forbidden(path, `clear ${WORK_DIRECTORY_NAME}`, swept);
   }
   return work;
+}
+
+/**
+ * True where this user cannot make the device 0:0 that is a whiteout; tried in our directory, which is cleared.
+ * The caller holds the upper.
+ */
+export function failsToMakeWhiteouts(path: Uint8Array): boolean {
+  const work = openWorkDirectory(path);
+  try {
+    const made = work.newWhiteout();
+    return typeof made === 'number' && isWhiteoutRefusal(made);
+  } finally {
+    work.close();
+  }
+}
+
+/** What mknod(2) says where whiteouts cannot be made, and not only now: the file system, the kernel or a policy. */
+export function isWhiteoutRefusal(code: number): boolean {
+  return code === -EPERM || code === -EACCES || code === -EINVAL || code === -EOPNOTSUPP || code === -ENOSYS;
 }
 
 export class WorkDirectory {
@@ -188,9 +231,7 @@ export class WorkDirectory {
   /** A clean end: nothing of ours stays behind. */
   close(): void {
     this.sweep();
-    close(this.fd);
-    unlinkat(this.base, OURS, AT_REMOVEDIR);
-    close(this.base);
+    closeWorkPlace({ base: this.base, fd: this.fd, isNew: false }, { remove: true });
   }
 
   #sharedWhiteout(): CString | number {

@@ -8,7 +8,7 @@ import { Git2dbError } from '../../xet/errors.ts';
 import type { Caller } from '../caller.ts';
 import type { XattrNamespace } from '../mount-options.ts';
 import { joinPath, showPath } from '../path.ts';
-import { AT_FDCWD, cString, mknodat, unlinkat } from '../system/libc.ts';
+import { cString } from '../system/libc.ts';
 import { llistxattr } from '../system/libc-xattr.ts';
 import type { Stamp } from './stamp.ts';
 
@@ -23,7 +23,6 @@ export interface UpperSigns {
 }
 
 const LIST_MAX = 65536;
-const S_IFCHR = 0o020000;
 
 export function readSigns(upper: Buffer, work: Buffer): UpperSigns {
   const list = Buffer.alloc(LIST_MAX);
@@ -86,12 +85,4 @@ function guessNamespace(
 
 function foreign({ upper }: UpperSigns, what: string, remedy: string): Git2dbError {
   return new Git2dbError('UPPER_FOREIGN', `upperdir ${showPath(upper)} ${what}; ${remedy}`);
-}
-
-/** True where this user cannot make the device 0:0 that is a whiteout. */
-export function failsToMakeWhiteouts(work: Buffer): boolean {
-  const name = cString(joinPath(work, `.git2db-whiteout.${process.pid}`));
-  const code = mknodat(AT_FDCWD, name, S_IFCHR, 0);
-  if (code >= 0) unlinkat(AT_FDCWD, name);
-  return code < 0;
 }

@@ -2,7 +2,7 @@
 import { type ChildProcess, spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
-import type { MountSandbox } from './mount-sandbox.ts';
+import { type MountSandbox, runCommand } from './mount-sandbox.ts';
 
 /** Process that serves the mount of a sandbox, as `list` tells. */
 export async function serverPid(sandbox: MountSandbox): Promise<number> {
@@ -96,4 +96,58 @@ export class Injection {
     await ended;
     clearTimeout(timer);
   }
+}
+
+/** By which a program leaves something behind. */
+const CHANGES =
+  'mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,rename,renameat,renameat2,unlink,unlinkat,rmdir,' +
+  'chmod,fchmod,fchmodat,chown,fchown,setxattr,fsetxattr,removexattr,mount,flock,openat';
+
+/**
+ * Runs a command, and returns every system call by which it changed something, in order, as `Injection` names
+ * it: `mkdirat:when=2`. `file`: where strace may write.
+ */
+export async function changesOf(
+  command: readonly string[],
+  env: NodeJS.ProcessEnv,
+  file: string,
+): Promise<string[]> {
+  const calls = CHANGES.split(',').map((call) => `?${call}`);
+  const { status, stderr } = await runCommand(
+    ['strace', '-o', file, '-e', `trace=${calls}`, ...command],
+    env,
+  );
+  if (status !== 0) throw new Error(`${command.join(' ')}: ${stderr}`);
+  const text = readFileSync(file, 'latin1');
+  const counts = new Map<string, number>();
+  const points: string[] = [];
+  for (const line of text.split('\n')) {
+    const call = /^(\w+)\(/.exec(line)?.[1];
+    if (call === undefined) continue;
+    const count = (counts.get(call) ?? 0) + 1;
+    counts.set(call, count);
+    if (call !== 'openat' || line.includes('O_CREAT')) points.push(`${call}:when=${count}`);
+  }
+  return points;
+}
+
+/** The command, which is killed before it does the call that `point` names. `all`: or one of its children is. */
+export function killedAt(
+  point: string,
+  command: readonly string[],
+  { all = false }: { readonly all?: boolean } = {},
+): string[] {
+  const [call, when] = point.split(':') as [string, string];
+  const inject = `inject=${call}:signal=SIGKILL:${when}`;
+  return [
+    'strace',
+    ...(all ? ['-f'] : []),
+    '-o',
+    '/dev/null',
+    '-e',
+    `trace=${call}`,
+    '-e',
+    inject,
+    ...command,
+  ];
 }
