@@ -13,7 +13,7 @@
  * it is good for the boot that it was made in only: a crash of the machine may have cut its files short.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../../xet/errors.ts';
 import type { WorktreeHome } from './driver.ts';
@@ -115,23 +115,22 @@ export function entriesOf(directory: string): string[] {
 /** Layers whose way to the disk has begun in this process. */
 const syncing = new Set<string>();
 
+/** The mark is made by the process that has seen it done: a command has ended long before. */
+const SYNC = 'umask 077 && sync --file-system "$1" && cd "$1" && : > synced';
+
 /**
- * Brings a layer to the disk, beside everything else; nobody waits for it. Should this process end before,
- * the next one that uses the layer begins again.
+ * Brings a layer to the disk, beside everything else; nobody waits for it. Should that be interrupted, the next
+ * one that uses the layer begins again.
  */
 export function syncInBackground(layer: Layer): void {
-  const marker = join(layer.directory, 'synced');
-  if (syncing.has(layer.directory) || existsSync(marker)) return;
+  if (syncing.has(layer.directory) || existsSync(join(layer.directory, 'synced'))) return;
   syncing.add(layer.directory);
-  const child = spawn('sync', ['--file-system', layer.directory], { stdio: 'ignore', cwd: '/' });
+  const child = spawn('sh', ['-c', SYNC, 'sh', layer.directory], {
+    stdio: 'ignore',
+    cwd: '/',
+    detached: true,
+  });
   child.unref();
   child.once('error', () => {});
-  child.once('exit', (status) => {
-    syncing.delete(layer.directory);
-    try {
-      if (status === 0) writeFileSync(marker, '', { mode: 0o600 });
-    } catch {
-      // Collected meanwhile.
-    }
-  });
+  child.once('exit', () => syncing.delete(layer.directory));
 }

@@ -75,7 +75,7 @@ async function probeOverlay(
   const key = `${home.worktrees}\0${backend}`;
   const before = tried.get(key);
   if (before !== undefined) return before;
-  const unsuited = unsuitedRepository(await readSettings(place, context.signal));
+  const unsuited = unsuitedRepository(await readSettings(context));
   if (unsuited !== undefined) return { works: false, rejected: [{ driver: 'overlay2', reason: unsuited }] };
   const scratch = join(home.worktrees, `${TRIAL_PREFIX}${randomBytes(6).toString('hex')}`);
   const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) =>
@@ -141,11 +141,8 @@ async function createOverlay(
   reserved: WorktreeState,
   target: CheckoutTarget,
 ): Promise<WorktreeState> {
-  const { place, home, signal } = context;
-  const [settings, identity] = await Promise.all([
-    readSettings(place, signal),
-    committerIdentity(place, signal),
-  ]);
+  const { place, home } = context;
+  const [settings, identity] = await Promise.all([readSettings(context), committerIdentity(context)]);
   const unsuited = unsuitedRepository(settings);
   if (unsuited !== undefined) throw new Git2dbError('DRIVER_UNAVAILABLE', unsuited);
   const key = await layerKey(context, target.tree, settings);
@@ -282,7 +279,7 @@ async function ensureMounted(
 
 /** The same bytes, modes and times, or none at all. */
 async function remakeLayer(context: DriverContext, state: WorktreeState): Promise<Layer> {
-  const settings = await readSettings(context.place, context.signal);
+  const settings = await readSettings(context);
   const key = await layerKey(context, state.tree, settings);
   if (key.name !== state.layer) {
     throw new Git2dbError(
