@@ -28,6 +28,10 @@ export interface LayerRecord {
   readonly base?: string | undefined;
   /** 1: complete by itself. */
   readonly depth: number;
+  /** Of a layer with pointers whose content was not there: the name that the layer with all content has, or would have. */
+  readonly completes?: string | undefined;
+  /** Paths of these pointers, as latin1. */
+  readonly pending?: readonly string[] | undefined;
   readonly bootId: string;
   readonly createdAt: string;
 }
@@ -70,6 +74,15 @@ export function findLayer(home: WorktreeHome, name: string): Layer | undefined {
   return { name, directory, index: join(directory, 'index'), record: first!, trees };
 }
 
+/** The newest layer that has all of `name` but some content. */
+export function findPartialLayer(home: WorktreeHome, name: string): Layer | undefined {
+  return listLayers(home)
+    .filter((each) => readLayerRecord(layerDirectory(home, each))?.completes === name)
+    .map((each) => findLayer(home, each))
+    .filter((layer) => layer !== undefined)
+    .sort((a, b) => (a.record.createdAt < b.record.createdAt ? 1 : -1))[0];
+}
+
 function isReliable(home: WorktreeHome, name: string, record: LayerRecord): boolean {
   const directory = layerDirectory(home, name);
   if (!existsSync(join(directory, 'tree')) || !existsSync(join(directory, 'index'))) return false;
@@ -85,7 +98,9 @@ export function readLayerRecord(directory: string): LayerRecord | undefined {
       typeof record.tree === 'string' &&
       typeof record.bootId === 'string' &&
       typeof record.depth === 'number' &&
-      (record.base === undefined || isLayerName(record.base));
+      (record.base === undefined || isLayerName(record.base)) &&
+      (record.completes === undefined || isLayerName(record.completes)) &&
+      (record.pending === undefined || Array.isArray(record.pending));
     return isSound ? (record as LayerRecord) : undefined;
   } catch (error) {
     if (error instanceof SyntaxError || ['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? ''))
