@@ -19,7 +19,7 @@ import { findFieldOffset, syntaxErrorOffset } from './json-offset.ts';
 import { decodeText, type Field, FieldReader, invalid, type Json } from './metadata-fields.ts';
 import { upgradeFromVersion0 } from './metadata-version0.ts';
 import { isOwnPath } from './own-path.ts';
-import { findRepoId, type RepoId } from './repo-id.ts';
+import { findRepoId, isRepoId, type RepoId } from './repo-id.ts';
 import { findNameFault } from './repository-name.ts';
 
 export const METADATA_VERSION = 1;
@@ -111,7 +111,8 @@ export function encodeMetadata(metadata: RegistryMetadata): Buffer {
     ...(transaction === undefined ? {} : { transaction }),
     ...metadata[unknownKeys],
   });
-  const lines = repositories.map(encodeRecord);
+  // By name, as lists are wanted: who reads them has nothing to sort.
+  const lines = [...repositories].sort((a, b) => (a.name < b.name ? -1 : 1)).map(encodeRecord);
   const body = lines.length === 0 ? '' : `\n${lines.join(',\n')}\n`;
   return Buffer.from(`${head.slice(0, -1)},"repositories":[${body}]}\n`);
 }
@@ -210,7 +211,7 @@ export function indexOf(repositories: readonly RepositoryRecord[]): RecordIndex 
 function soundRecord(entry: Json & { readonly metadata?: unknown }): RepositoryRecord | undefined {
   if (typeof entry !== 'object' || entry === null) return undefined;
   const { id, name, path, metadata } = entry;
-  if (typeof id !== 'string' || findRepoId(id) !== id) return undefined;
+  if (typeof id !== 'string' || !isRepoId(id)) return undefined;
   if (typeof name !== 'string' || findNameFault(name) !== undefined) return undefined;
   if (typeof path !== 'string' || path.includes('\0')) return undefined;
   const { adopted, bare, trusted, createdAt, updatedAt } = entry;
