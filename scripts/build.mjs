@@ -5,6 +5,7 @@ import {
   chmodSync,
   existsSync,
   mkdirSync,
+  mkdtempSync,
   readdirSync,
   readFileSync,
   rmSync,
@@ -12,6 +13,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { build } from 'esbuild';
@@ -168,19 +170,60 @@ async function bundle() {
   }
 }
 
+/** Commands that need most of what all commands need; none of them mounts anything. */
+const ORDINARY = [
+  'init registry',
+  'register . --registry registry --name one',
+  'list --registry registry',
+  'status one --registry registry',
+  'worktree add one main tree --registry registry --branch b --driver vfs',
+  'worktree list one --registry registry',
+  'worktree remove one b --registry registry',
+  'xet status',
+].map((line) => [...line.split(' '), '--quiet']);
+
 /** What the engine makes of the programs that have to start quickly: it counts only with the same flags. */
 async function makeCaches(bin) {
   const compiled = forTests ? 'build/src' : 'dist';
   const { SERVER_FLAGS } = await import(pathToFileURL(join(root, compiled, 'mount-helper/fuse/start.js')));
   const files = (...names) => names.map((name) => join(root, bin, `${name}-core.js`));
   const script = 'scripts/make-cache.cjs';
-  for (const args of [
-    [script, ...files('git2db', 'git2db-registry', 'git2db-large-files', 'git2db-mount')],
-    [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
-  ]) {
-    const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' });
-    if (status !== 0) process.exit(status ?? 1);
+  const scratch = mkdtempSync(join(tmpdir(), 'git2db-build-'));
+  const env = scratchRepository(scratch);
+  const git2db = files('git2db', 'git2db-registry', 'git2db-large-files');
+  try {
+    for (const args of [
+      [script, '--try', scratch, JSON.stringify(ORDINARY), ...git2db],
+      [script, ...files('git2db-mount')],
+      [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
+    ]) {
+      const { status } = spawnSync(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'], env });
+      if (status !== 0) process.exit(status ?? 1);
+    }
+  } finally {
+    rmSync(scratch, { recursive: true, force: true });
   }
+}
+
+/** Something for the programs to be tried on, and the environment for it, without anybody's settings. */
+function scratchRepository(directory) {
+  const env = {
+    PATH: process.env.PATH,
+    HOME: directory,
+    GIT_CONFIG_NOSYSTEM: '1',
+    GIT_AUTHOR_NAME: 'build',
+    GIT_AUTHOR_EMAIL: 'build@localhost',
+    GIT_COMMITTER_NAME: 'build',
+    GIT_COMMITTER_EMAIL: 'build@localhost',
+  };
+  writeFileSync(join(directory, 'file'), 'text\n');
+  for (const args of [
+    ['init', '--quiet', '--initial-branch=main'],
+    ['add', 'file'],
+    ['commit', '--quiet', '--message', 'one'],
+  ])
+    spawnSync('git', args, { cwd: directory, env, stdio: 'ignore' });
+  return env;
 }
 
 buildKernels();

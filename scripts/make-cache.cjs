@@ -1,19 +1,75 @@
-// For scripts/build.mjs: leaves NAME-core.cache beside each NAME-core.js for scripts/run-cached.cjs. With
-// `--all` it has all functions, and not only those that run first: for a server, which needs most of them
-// with its first requests.
+// For scripts/build.mjs: leaves NAME-core.cache beside each NAME-core.js for scripts/run-cached.cjs.
+//
+//   make-cache.cjs FILE...          what the engine makes of a file before it runs
+//   make-cache.cjs --all FILE...    all functions, and not only those that run first: for a server, which
+//                                   needs most of them with its first requests
+//   make-cache.cjs --try DIR COMMANDS MAIN FILE...
+//                                   the functions that COMMANDS (lists of words, as JSON) of the program MAIN
+//                                   need, which are run in DIR; FILE are what MAIN may load
 const { readFileSync, writeFileSync } = require('node:fs');
+const { createRequire } = require('node:module');
+const { basename, dirname } = require('node:path');
 const { setFlagsFromString } = require('node:v8');
 const { Script } = require('node:vm');
 
-const words = process.argv.slice(2);
-const withAll = words[0] === '--all';
-for (const file of withAll ? words.slice(1) : words) {
-  // The flags at the end, not those of compiling, are what the cache is good for.
-  if (withAll) setFlagsFromString('--no-lazy');
-  const script = new Script(
+function compile(file) {
+  return new Script(
     `(function (exports, require, module, __filename, __dirname) {${readFileSync(file, 'utf8')}\n})`,
     { filename: file },
   );
-  if (withAll) setFlagsFromString('--lazy');
+}
+
+function leave(file, script) {
   writeFileSync(file.replace(/\.js$/, '.cache'), script.createCachedData());
+}
+
+const [mode, ...words] = process.argv.slice(2);
+if (mode === '--try') {
+  const [directory, commands, main, ...others] = words;
+  tryOut(directory, JSON.parse(commands), main, others);
+} else if (mode === '--all') {
+  for (const file of words) {
+    // The flags at the end, not those of compiling, are what the cache is good for.
+    setFlagsFromString('--no-lazy');
+    const script = compile(file);
+    setFlagsFromString('--lazy');
+    leave(file, script);
+  }
+} else {
+  for (const file of [mode, ...words]) leave(file, compile(file));
+}
+
+function tryOut(directory, commands, main, others) {
+  const scripts = new Map([main, ...others].map((file) => [file, compile(file)]));
+  const loaded = new Map();
+  const fromHere = createRequire(main);
+  const requireCached = (name) => {
+    const file = [...scripts.keys()].find((each) => basename(each) === `${basename(name, '.js')}-core.js`);
+    if (file === undefined || !name.startsWith('./')) return fromHere(name);
+    if (!loaded.has(file)) loaded.set(file, run(file));
+    return loaded.get(file);
+  };
+  function run(file) {
+    const module = { exports: {} };
+    const program = file.replace('-core.js', '.js');
+    scripts.get(file).runInThisContext()(module.exports, requireCached, module, program, dirname(program));
+    return module.exports;
+  }
+  process.on('exit', () => {
+    for (const [file, script] of scripts) leave(file, script);
+    // What cannot be tried here (there is no git) is compiled when it is needed.
+    process.exitCode = 0;
+  });
+  process.chdir(directory);
+  const left = [...commands];
+  // A program begins when it is loaded, and has come to its end when nothing is left to wait for.
+  const next = () => {
+    const command = left.shift();
+    if (command === undefined) return;
+    process.argv = [process.execPath, main, ...command];
+    // From within the loop: what only takes microtasks would not keep it going.
+    setImmediate(run, main);
+  };
+  process.on('beforeExit', next);
+  next();
 }

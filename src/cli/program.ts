@@ -1,9 +1,8 @@
 /**
- * From argv to an exit code. yargs splits the words and lays out the help; which words are
+ * From argv to an exit code. words.ts splits the words, help.ts lays out the help; which words are
  * acceptable is decided here, so that every mistake gets one clear line and exit code 2.
  */
-import yargs, { type Argv, type Options } from 'yargs';
-import { EXIT_CODES, EXIT_OK, EXIT_UNEXPECTED, EXIT_USAGE, exitCodeOf } from '../exit-codes.ts';
+import { EXIT_CODES, EXIT_OK, EXIT_UNEXPECTED, exitCodeOf } from '../exit-codes.ts';
 import { withoutSecrets } from '../git/failure.ts';
 import { packageVersion } from '../version.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
@@ -15,11 +14,10 @@ import {
   type OptionSpecs,
   type OptionValues,
 } from './command.ts';
-import { COMMAND_GROUPS, COMMANDS, ROOT } from './commands/index.ts';
+import { COMMAND_GROUPS, COMMANDS } from './commands/index.ts';
 import { nearest } from './nearest.ts';
 import { createOutput, type Output, type Sink } from './output.ts';
-
-const PROGRAM = 'git2db';
+import { type Catalogue, commandLine, PROGRAM, splitWords, type Words } from './words.ts';
 
 /** What the program may touch; main.ts passes the process, tests pass something smaller. */
 export interface Host {
@@ -32,20 +30,7 @@ export interface Host {
   readonly interruptible: () => AbortSignal;
 }
 
-/** The commands there are. */
-export interface Catalogue {
-  readonly commands: readonly Command[];
-  readonly groups: readonly CommandGroup[];
-}
-
 const EVERYTHING: Catalogue = { commands: COMMANDS, groups: COMMAND_GROUPS };
-
-type Words = Readonly<Record<string, unknown>> & { readonly _: readonly unknown[] };
-
-type Parsed =
-  | { readonly kind: 'text'; readonly text: string }
-  | { readonly kind: 'command'; readonly command: Command; readonly words: Words }
-  | { readonly kind: 'group'; readonly group: CommandGroup; readonly words: Words };
 
 /** Runs one command line; never throws. */
 export async function runProgram(
@@ -63,13 +48,20 @@ export async function runProgram(
         'the current directory is gone: change to one that is there',
       );
     }
-    const parsed = parseWords(argv, host, catalogue);
-    if (parsed.kind === 'text') {
-      host.stdout.write(`${parsed.text}\n`);
+    const { owner, words } = splitWords(argv, catalogue);
+    if (words.help === true) {
+      // Laying it out takes as long as starting Node: nothing of it is loaded otherwise.
+      const { helpText } = await import('./help.ts');
+      const columns = host.stdout.isTTY === true ? (host.stdout.columns ?? 80) : 80;
+      host.stdout.write(`${helpText(owner, catalogue, Math.min(columns, 100))}\n`);
       return EXIT_OK;
     }
-    if (parsed.kind === 'group') throw refuseGroup(parsed.group, parsed.words, catalogue);
-    const { command, words } = parsed;
+    if (words.version === true) {
+      host.stdout.write(`${packageVersion()}\n`);
+      return EXIT_OK;
+    }
+    if (!('run' in owner)) throw refuseGroup(owner, words, catalogue);
+    const command = owner;
     const options = checkOptions(command, words, argv);
     const operands = checkOperands(command, words);
     output = createOutput({ quiet: options.quiet, verbose: options.verbose }, host);
@@ -121,121 +113,6 @@ function createPlainOutput(host: Host): Output {
     { quiet: false, verbose: false },
     { stdout: host.stdout, stderr: host.stderr, env: { NO_COLOR: '1' } },
   );
-}
-
-// ---- splitting -------------------------------------------------------------------------------
-
-type Select = (parsed: Parsed) => void;
-
-function parseWords(argv: readonly string[], host: Host, catalogue: Catalogue): Parsed {
-  let parsed: Parsed | undefined;
-  const parser = yargs()
-    .scriptName(PROGRAM)
-    .locale('en')
-    .parserConfiguration({
-      'boolean-negation': false,
-      'camel-case-expansion': false,
-      'dot-notation': false,
-      'greedy-arrays': false,
-      'parse-numbers': false,
-      'parse-positional-numbers': false,
-    })
-    .exitProcess(false)
-    .wrap(Math.min(host.stdout.isTTY === true ? (host.stdout.columns ?? 80) : 80, 100))
-    .help('help', COMMON_OPTIONS.help.describe)
-    .alias('help', COMMON_OPTIONS.help.alias)
-    .version('version', COMMON_OPTIONS.version.describe, packageVersion())
-    .fail((message, error) => {
-      throw error ?? new Git2dbError('USAGE', message);
-    });
-  const select: Select = (found) => {
-    parsed = found;
-  };
-  describeGroup(parser, ROOT, catalogue, select, argv.some(asksForHelp));
-  parser.parse([...argv], {}, (error: Error | undefined, words: unknown, text: string) => {
-    if (error) throw error;
-    if (text !== '') parsed = { kind: 'text', text };
-    parsed ??= { kind: 'group', group: ROOT, words: words as Words };
-  });
-  return parsed!;
-}
-
-/** `--help`, or a cluster of short options with an `h` in it. */
-function asksForHelp(word: string): boolean {
-  return /^(--help\b|-[A-Za-z]*h)/.test(word);
-}
-
-/**
- * Teaches `parser` the members of `group`; `select` is told which of them the words name. Without
- * `withManual`, only what splitting the words needs: yargs lays the help out for every command that it
- * runs, asked for or not, and that takes as long as starting Node.
- */
-function describeGroup(
-  parser: Argv,
-  group: CommandGroup,
-  catalogue: Catalogue,
-  select: Select,
-  withManual: boolean,
-): Argv {
-  const depth = group.path.length;
-  const isMember = ({ path }: { readonly path: readonly string[] }) =>
-    path.length === depth + 1 && group.path.every((word, i) => path[i] === word);
-  for (const inner of catalogue.groups.filter(isMember)) {
-    parser.command(
-      inner.path[depth]!,
-      inner.summary,
-      (y) => describeGroup(y, inner, catalogue, select, withManual),
-      (words) => select({ kind: 'group', group: inner, words }),
-    );
-  }
-  for (const command of catalogue.commands.filter(isMember)) {
-    parser.command(
-      command.path[depth]!,
-      command.summary,
-      (y) => describeCommand(y, command, withManual),
-      (words) => select({ kind: 'command', command, words }),
-    );
-  }
-  if (!withManual) return parser;
-  return parser
-    .usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description)}`)
-    .epilogue(`"${commandLine(group)} COMMAND --help" is the manual of a command.`);
-}
-
-function describeCommand(parser: Argv, command: Command, withManual: boolean): Argv {
-  const { json, quiet, verbose } = COMMON_OPTIONS;
-  parser.options(yargsOptions(command.options)).options(yargsOptions({ json, quiet, verbose }));
-  if (!withManual) return parser;
-  const usage = [commandLine(command), '[OPTIONS]', command.operands.usage].filter(Boolean).join(' ');
-  parser
-    .usage(`Usage: ${usage}\n\n${reflow(command.description)}`)
-    .group(Object.keys(command.options), 'Options:')
-    .group(Object.keys(COMMON_OPTIONS), 'Common options:');
-  for (const [line, meaning] of command.examples) parser.example(line, meaning);
-  const codes = [[EXIT_OK, 'Done'] as const, ...command.exitCodes, [EXIT_USAGE, 'Wrong usage'] as const];
-  codes.sort(([a], [b]) => a - b);
-  const lines = codes.map(([code, meaning]) => `  ${String(code).padEnd(2)} ${meaning}`);
-  return parser.epilogue(`Exit codes:\n${lines.join('\n')}\n  3… An error; docs/exit-codes.md lists them`);
-}
-
-/** Values are checked below, so yargs only needs to know which options take one. */
-function yargsOptions(specs: OptionSpecs): Record<string, Options> {
-  const convert = ({ type, describe, alias, choices, repeat }: OptionSpec): Options => ({
-    type: type === 'boolean' ? 'boolean' : 'string',
-    describe: choices === undefined ? describe : `${describe}: ${choices.join(', ')}`,
-    ...(alias === undefined ? {} : { alias }),
-    ...(repeat === true ? { array: true } : {}),
-  });
-  return Object.fromEntries(Object.entries(specs).map(([name, spec]) => [name, convert(spec)]));
-}
-
-/** Joins the lines of a paragraph, for the help to break them anew; indented lines stay. */
-function reflow(text: string): string {
-  return text.replace(/(\S)\n(?=\S)/g, '$1 ');
-}
-
-function commandLine(owner: { readonly path: readonly string[] }): string {
-  return [PROGRAM, ...owner.path].join(' ');
 }
 
 // ---- checking --------------------------------------------------------------------------------

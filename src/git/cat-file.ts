@@ -5,15 +5,18 @@
  */
 
 import { Git2dbError } from '../xet/errors.ts';
+import {
+  AnswerReader,
+  NOWHERE,
+  type ObjectHeader,
+  type Question,
+  tooLarge,
+  wholeBody,
+  whyNoQuestion,
+} from './answer-reader.ts';
 import { type GitRun, gitAtLeast, type RunningGit, startGit } from './runner.ts';
 
-export type ObjectType = 'commit' | 'tree' | 'blob' | 'tag';
-
-export interface ObjectHeader {
-  readonly oid: string;
-  readonly type: ObjectType;
-  readonly size: number;
-}
+export type { ObjectHeader, ObjectType } from './answer-reader.ts';
 
 export interface GitObject extends ObjectHeader {
   /** The caller's own copy. */
@@ -33,8 +36,8 @@ export class ObjectReader {
   readonly #options: ObjectReaderOptions;
   readonly #maxSize: number;
   #closed = false;
-  #check: Promise<BatchProcess> | undefined;
-  #contents: Promise<BatchProcess> | undefined;
+  #check: Promise<Reader> | undefined;
+  #contents: Promise<Reader> | undefined;
 
   constructor(options: ObjectReaderOptions = {}) {
     this.#options = options;
@@ -47,23 +50,16 @@ export class ObjectReader {
    */
   async info(name: string | Uint8Array): Promise<ObjectHeader | undefined> {
     this.#check ??= this.#start('--batch-check');
-    return (await this.#check).ask(name);
+    return (await this.#check).info(name);
   }
 
   /** The object `name` with its content. LIMIT_EXCEEDED, and nothing loaded, when it is larger than `maxSize`. */
   async read(name: string | Uint8Array): Promise<GitObject | undefined> {
     const header = await this.info(name);
     if (header === undefined) return undefined;
-    if (header.size > this.#maxSize) {
-      throw new Git2dbError(
-        'LIMIT_EXCEEDED',
-        `git object ${header.oid} has ${header.size} bytes, expected at most ${this.#maxSize}`,
-        { data: { ...header, limit: this.#maxSize } },
-      );
-    }
+    if (header.size > this.#maxSize) throw tooLarge(header, this.#maxSize);
     this.#contents ??= this.#start('--batch');
-    const found = await (await this.#contents).ask(header.oid);
-    return found?.body === undefined ? undefined : { ...found, body: found.body };
+    return (await this.#contents).read(header.oid);
   }
 
   /** `read` for many names, answered in their order, with a bounded number of questions in flight. */
@@ -91,67 +87,62 @@ export class ObjectReader {
     );
   }
 
-  async #start(mode: '--batch' | '--batch-check'): Promise<BatchProcess> {
+  async #start(mode: '--batch' | '--batch-check'): Promise<Reader> {
     if (this.#closed) throw new Error('this ObjectReader is closed');
     const nulTerminated = await gitAtLeast('2.38');
     const running = startGit(['cat-file', mode, ...(nulTerminated ? ['-z'] : [])], this.#options, true);
-    return new BatchProcess(running, mode === '--batch', nulTerminated ? 0 : NEWLINE);
+    return new Reader(running, nulTerminated ? 0 : NEWLINE);
   }
 }
 
-interface Reply extends ObjectHeader {
-  /** Undefined from `--batch-check`. */
-  readonly body: Buffer | undefined;
-}
-
-interface Question {
-  readonly name: Buffer;
-  readonly resolve: (reply: Reply | undefined) => void;
-  readonly reject: (error: unknown) => void;
-}
-
 const NEWLINE = 0x0a;
-const HEADER = /^([0-9a-f]{40}|[0-9a-f]{64}) (commit|tree|blob|tag) (\d+)$/;
 
-/**
- * One `git cat-file` process. Questions are a name and a terminator; answers come in the same order:
- *
- *     <oid> SP <type> SP <size> LF [<contents> LF]
- *     <name as asked> SP (missing | ambiguous | submodule) LF
- */
-class BatchProcess {
+/** One `git cat-file` process; questions are a name and a terminator. */
+class Reader {
   readonly #running: RunningGit;
-  readonly #withBody: boolean;
   readonly #terminator: number;
-  readonly #questions: Question[] = [];
+  readonly #answers: AnswerReader;
   #ended: { readonly error: unknown } | undefined;
-  #pieces: Buffer[] = [];
-  #length = 0;
-  /** Bytes that must have come before looking at them again pays. */
-  #needed = 1;
 
-  constructor(running: RunningGit, withBody: boolean, terminator: number) {
+  constructor(running: RunningGit, terminator: number) {
     this.#running = running;
-    this.#withBody = withBody;
     this.#terminator = terminator;
-    running.stdout.on('data', (piece: Buffer) => this.#receive(piece));
+    this.#answers = new AnswerReader(() =>
+      running.stop(new Git2dbError('GIT_FAILED', 'git cat-file answered what was not asked')),
+    );
+    running.stdout.on('data', (piece: Buffer) => this.#answers.receive(piece));
     running.ended.then(
       () => this.#fail(new Git2dbError('GIT_FAILED', 'git cat-file ended before it answered')),
       (error) => this.#fail(error),
     );
   }
 
-  ask(name: string | Uint8Array): Promise<Reply | undefined> {
-    const bytes = Buffer.from(name as Uint8Array);
-    if (bytes.includes(this.#terminator) || bytes.includes(0)) {
-      const what = bytes.includes(0) ? 'a NUL byte' : 'a newline, which needs git 2.38 or newer';
-      const message = `the object name ${JSON.stringify(bytes.toString())} holds ${what}`;
-      return Promise.reject(new Git2dbError('USAGE', message));
-    }
+  /** Of a process that hands out no contents. */
+  info(name: string | Uint8Array): Promise<ObjectHeader | undefined> {
     return new Promise((resolve, reject) => {
-      if (this.#ended !== undefined) return reject(this.#ended.error);
-      this.#questions.push({ name: bytes, resolve, reject });
-      this.#running.stdin?.write(Buffer.concat([bytes, Buffer.of(this.#terminator)]));
+      this.#ask({
+        name: Buffer.from(name as Uint8Array),
+        withBody: false,
+        found(header) {
+          resolve(header);
+          return NOWHERE;
+        },
+        missing: () => resolve(undefined),
+        reject,
+      });
+    });
+  }
+
+  /** Of a process that hands out contents. */
+  read(oid: string): Promise<GitObject | undefined> {
+    return new Promise((resolve, reject) => {
+      this.#ask({
+        name: Buffer.from(oid),
+        withBody: true,
+        found: (header) => wholeBody(header.size, (body) => resolve({ ...header, body }), reject),
+        missing: () => resolve(undefined),
+        reject,
+      });
     });
   }
 
@@ -161,69 +152,18 @@ class BatchProcess {
     await this.#running.ended.catch(() => {});
   }
 
+  #ask(question: Question): void {
+    const refused = whyNoQuestion(question.name, this.#terminator);
+    if (refused !== undefined || this.#ended !== undefined) {
+      question.reject(refused ?? this.#ended?.error);
+      return;
+    }
+    this.#answers.expect(question);
+    this.#running.stdin?.write(Buffer.concat([question.name, Buffer.of(this.#terminator)]));
+  }
+
   #fail(error: unknown): void {
     this.#ended ??= { error };
-    for (const question of this.#questions.splice(0)) question.reject(this.#ended.error);
+    this.#answers.fail(() => error);
   }
-
-  #receive(piece: Buffer): void {
-    this.#pieces.push(piece);
-    this.#length += piece.length;
-    if (this.#length < this.#needed) return;
-    const bytes = this.#pieces.length === 1 ? piece : Buffer.concat(this.#pieces, this.#length);
-    let at = 0;
-    let used: number;
-    do {
-      used = this.#answer(bytes.subarray(at));
-      at += used;
-    } while (used > 0);
-    this.#pieces = at < bytes.length ? [bytes.subarray(at)] : [];
-    this.#length = bytes.length - at;
-  }
-
-  /** Answers the first question from the start of `bytes`; the bytes used, or 0 when more must come first. */
-  #answer(bytes: Buffer): number {
-    this.#needed = bytes.length + 1;
-    const question = this.#questions[0];
-    if (question === undefined || bytes.length === 0) return 0;
-    const { name } = question;
-    // A name that is repeated may itself hold newlines.
-    const repeated = bytes.length > name.length && bytes.subarray(0, name.length).equals(name);
-    const lineEnd = bytes.indexOf(NEWLINE, repeated ? name.length : 0);
-    if (lineEnd < 0) return 0;
-    const header = HEADER.exec(bytes.toString('latin1', 0, lineEnd));
-    if (header === null) {
-      this.#questions.shift();
-      const outcome = repeated ? bytes.toString('latin1', name.length + 1, lineEnd) : undefined;
-      if (outcome === 'missing' || outcome === 'submodule') question.resolve(undefined);
-      else question.reject(unexpectedAnswer(name, bytes.toString('utf8', 0, lineEnd)));
-      return lineEnd + 1;
-    }
-    const [, oid, type, digits] = header as unknown as [string, string, ObjectType, string];
-    const size = Number(digits);
-    if (!this.#withBody) {
-      this.#questions.shift();
-      question.resolve({ oid, type, size, body: undefined });
-      return lineEnd + 1;
-    }
-    const end = lineEnd + 1 + size + 1;
-    if (bytes.length < end) {
-      this.#needed = end;
-      return 0;
-    }
-    this.#questions.shift();
-    question.resolve({ oid, type, size, body: Buffer.from(bytes.subarray(lineEnd + 1, end - 1)) });
-    return end;
-  }
-}
-
-function unexpectedAnswer(name: Buffer, answer: string): Git2dbError {
-  const why = answer.endsWith(' ambiguous') ? 'more than one object has this name' : `git answered ${answer}`;
-  return new Git2dbError(
-    'GIT_FAILED',
-    `cannot look up the git object ${JSON.stringify(name.toString())}: ${why}`,
-    {
-      data: { answer },
-    },
-  );
 }

@@ -8,17 +8,17 @@
  * changed, the next question goes to a new process. Idle processes end by themselves and never keep
  * this one alive.
  */
-import { type Stats, statSync } from 'node:fs';
 import { availableParallelism } from 'node:os';
-import { join } from 'node:path';
-import { BatchEnded, type BatchMode, BatchProcess, type ObjectStream } from './batch-process.ts';
+import { BatchEnded, type BatchMode, BatchProcess } from './batch-process.ts';
 import type { GitObject, ObjectHeader } from './cat-file.ts';
 import { classified } from './classify.ts';
+import type { ObjectStream } from './object-flow.ts';
+import { RememberedFiles } from './remembered-files.ts';
 import type { RepositoryPaths } from './repository.ts';
 import { type GitArg, gitAtLeast, type RunningGit } from './runner.ts';
 
-export type { ObjectStream } from './batch-process.ts';
 export type { GitObject, ObjectHeader, ObjectType } from './cat-file.ts';
+export type { ObjectStream } from './object-flow.ts';
 
 export interface ObjectPoolOptions {
   readonly paths: RepositoryPaths;
@@ -81,21 +81,17 @@ export class ObjectPool {
   readonly #options: ObjectPoolOptions;
   readonly #limit: number;
   readonly #idleMs: number;
-  readonly #files: ReturnType<typeof stampFiles>;
+  readonly #files: RememberedFiles;
   readonly #members = new Set<Member>();
   readonly #streamQueue: (() => void)[] = [];
   #streams = 0;
   #started = 0;
   #pending = 0;
-  #stamp: string | undefined;
-  #replacements: string | undefined;
-  /** Which files were looked at in this turn: 1 replacements, 2 all the others. */
-  #looked = 0;
   #idleTimer: NodeJS.Timeout | undefined;
 
   constructor(options: ObjectPoolOptions) {
     this.#options = options;
-    this.#files = stampFiles(options.paths);
+    this.#files = new RememberedFiles(options.paths);
     this.#limit = Math.max(2, options.limit ?? Math.min(4, availableParallelism()));
     this.#idleMs = options.idleMs ?? DEFAULT_IDLE_MS;
   }
@@ -245,8 +241,7 @@ export class ObjectPool {
 
   #start(need: Need): Member {
     this.#started++;
-    this.#stamp ??= stampOf(this.#files.all);
-    this.#replacements ??= stampOf(this.#files.replacements);
+    this.#files.note();
     // Which mode there is depends on git's version: until that is known, the member serves what it was started for.
     const starting = this.#startProcess(need);
     const member = new Member(knownMode ?? (need === 'info' ? 'check' : 'contents'), starting);
@@ -292,25 +287,9 @@ export class ObjectPool {
     this.#idleTimer.unref();
   }
 
-  /**
-   * Whether a file that processes remember has changed; those that are running get no more questions then. An object id
-   * names the same object whatever the index and the refs are: only replacements are looked at for one.
-   */
+  /** Whether a file that processes remember has changed; those that are running get no more questions then. */
   #retireStale(isOid: boolean): boolean {
-    // Once for all questions that are asked in one go.
-    const mask = isOid ? 1 : 3;
-    if ((this.#looked & mask) === mask) return false;
-    if (this.#looked === 0) {
-      queueMicrotask(() => {
-        this.#looked = 0;
-      });
-    }
-    this.#looked |= mask;
-    const { replacements, all } = this.#files;
-    const [before, beforeAll] = [this.#replacements, this.#stamp];
-    this.#replacements = stampOf(replacements);
-    if (!isOid) this.#stamp = stampOf(all);
-    if (this.#replacements === before && (isOid || this.#stamp === beforeAll)) return false;
+    if (!this.#files.haveChanged(isOid)) return false;
     for (const member of [...this.#members]) {
       member.stale = true;
       if (member.pending === 0) void this.#end(member);
@@ -364,46 +343,9 @@ function signalError(signal: AbortSignal): Error {
   return error;
 }
 
-/**
- * A change of one of these would not be seen by a running process: the index (`:path`), alternates,
- * grafts, shallow boundaries and replacements. Packs and packed refs are here because that is cheap; git
- * looks for new ones by itself, but keeps files open that are gone.
- */
-function stampFiles({ gitDir, commonDir }: RepositoryPaths): { replacements: string[]; all: string[] } {
-  return {
-    replacements: [join(commonDir, 'refs/replace'), join(commonDir, 'packed-refs')],
-    all: [
-      join(gitDir, 'index'),
-      join(commonDir, 'objects/pack'),
-      join(commonDir, 'objects/info/alternates'),
-      join(commonDir, 'info/grafts'),
-      join(commonDir, 'shallow'),
-      join(commonDir, 'reftable/tables.list'),
-      join(commonDir, 'config'),
-    ],
-  };
-}
-
-function stampOf(files: readonly string[]): string {
-  let stamp = '';
-  for (const file of files) {
-    const stats = statOrNothing(file);
-    stamp += stats === undefined ? '-;' : `${stats.ino},${stats.size},${stats.mtimeMs},${stats.ctimeMs};`;
-  }
-  return stamp;
-}
-
 function batchSize(bytesEach: number): number {
   return Math.max(
     SMALLEST_BATCH / 16,
     Math.min(LARGEST_BATCH, Math.floor(BATCH_BYTES / Math.max(1, bytesEach))),
   );
-}
-
-function statOrNothing(file: string): Stats | undefined {
-  try {
-    return statSync(file, { throwIfNoEntry: false });
-  } catch {
-    return undefined; // Not to be seen from here: git will say so itself.
-  }
 }

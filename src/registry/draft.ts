@@ -4,7 +4,7 @@
  */
 import { Git2dbError } from '../xet/errors.ts';
 import { NameError } from './errors.ts';
-import type { RepositoryRecord } from './metadata.ts';
+import { indexOf, type RepositoryRecord } from './metadata.ts';
 import { isOwnPath } from './own-path.ts';
 import type { AskedRecord, NewRecord } from './record-sink.ts';
 import { parseRemoteUrl } from './remote-url.ts';
@@ -43,7 +43,7 @@ export class Draft {
 
   constructor(base: Snapshot) {
     this.base = base;
-    this.#records = new Map(base.metadata.repositories.map((record) => [record.id, record]));
+    this.#records = new Map(indexOf(base.metadata.repositories).byId);
     this.#snapshot = base;
   }
 
@@ -57,8 +57,8 @@ export class Draft {
     return this.#snapshot;
   }
 
-  records(): RepositoryRecord[] {
-    return [...this.#records.values()];
+  records(): readonly RepositoryRecord[] {
+    return this.snapshot.metadata.repositories;
   }
 
   /** Throws NAME_INVALID, NAME_TAKEN, URL_INVALID, USAGE. */

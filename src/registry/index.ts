@@ -132,7 +132,9 @@ export type { RegistryEvent, WatchOptions } from './watch.ts';
 // ---- worktrees -------------------------------------------------------------------------------
 export {
   type BackendChoice,
+  type CompletionReport,
   collectLayers,
+  completeWorktrees,
   createWorktree,
   type DriverName,
   type DriverProbe,

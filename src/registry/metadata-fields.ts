@@ -1,4 +1,5 @@
 /** Taking values out of a JSON text, with errors that say where in it they are wrong. */
+import { isUtf8 } from 'node:buffer';
 import { FormatError } from '../xet/errors.ts';
 import { findFieldOffset } from './json-offset.ts';
 
@@ -8,13 +9,10 @@ export type Field = readonly (string | number)[];
 
 /** Throws REGISTRY_INVALID for bytes that are no UTF-8. `file` is for messages. */
 export function decodeText(bytes: Uint8Array, file: string): string {
-  try {
-    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
-  } catch {
-    const lenient = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
-    const offset = Math.max(0, lenient.indexOf('\uFFFD'));
-    throw invalid(file, lenient, offset, 'expected UTF-8, found other bytes');
-  }
+  const lenient = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('utf8');
+  if (isUtf8(bytes)) return lenient;
+  const offset = Math.max(0, lenient.indexOf('\uFFFD'));
+  throw invalid(file, lenient, offset, 'expected UTF-8, found other bytes');
 }
 
 /** Checks values that were parsed from `text`, and says where they are when they are wrong. */

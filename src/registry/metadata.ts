@@ -19,7 +19,7 @@ import { findFieldOffset, syntaxErrorOffset } from './json-offset.ts';
 import { decodeText, type Field, FieldReader, invalid, type Json } from './metadata-fields.ts';
 import { upgradeFromVersion0 } from './metadata-version0.ts';
 import { isOwnPath } from './own-path.ts';
-import { findRepoId, type RepoId } from './repo-id.ts';
+import { findRepoId, isRepoId, type RepoId } from './repo-id.ts';
 import { findNameFault } from './repository-name.ts';
 
 export const METADATA_VERSION = 1;
@@ -111,7 +111,8 @@ export function encodeMetadata(metadata: RegistryMetadata): Buffer {
     ...(transaction === undefined ? {} : { transaction }),
     ...metadata[unknownKeys],
   });
-  const lines = repositories.map(encodeRecord);
+  // By name, as lists are wanted: who reads them has nothing to sort.
+  const lines = [...repositories].sort((a, b) => (a.name < b.name ? -1 : 1)).map(encodeRecord);
   const body = lines.length === 0 ? '' : `\n${lines.join(',\n')}\n`;
   return Buffer.from(`${head.slice(0, -1)},"repositories":[${body}]}\n`);
 }
@@ -148,17 +149,21 @@ const RECORD_KEYS = new Set([
 function readMetadata(whole: Json, reader: FieldReader, upgraded: boolean): RegistryMetadata {
   const list = whole.repositories;
   if (!Array.isArray(list)) throw reader.wrong(['repositories'], 'an array', list);
-  const ids = new Set<string>();
-  const names = new Set<string>();
-  const repositories = list.map((entry, index) => {
-    const at: Field = upgraded ? ['repositories', String(entry?.id)] : ['repositories', index];
-    const record = readRecord(entry, at, reader);
-    if (ids.has(record.id)) throw reader.fault(at, `two repositories have the id ${record.id}`);
-    if (names.has(record.name)) throw reader.fault(at, `two repositories have the name ${record.name}`);
-    ids.add(record.id);
-    names.add(record.name);
-    return record;
-  });
+  const byId = new Map<string, RepositoryRecord>();
+  const byName = new Map<string, RepositoryRecord>();
+  const repositories = new Array<RepositoryRecord>(list.length);
+  for (let index = 0; index < list.length; index++) {
+    const entry = list[index];
+    const whereIs = (): Field => ['repositories', upgraded ? String(entry?.id) : index];
+    const record = soundRecord(entry) ?? readRecord(entry, whereIs(), reader);
+    byId.set(record.id, record);
+    byName.set(record.name, record);
+    // That it was there already shows in the size alone: asking before costs as much again.
+    if (byId.size <= index) throw reader.fault(whereIs(), `two repositories have the id ${record.id}`);
+    if (byName.size <= index) throw reader.fault(whereIs(), `two repositories have the name ${record.name}`);
+    repositories[index] = record;
+  }
+  indexes.set(repositories, { byId, byName });
   const others = rest(whole, METADATA_KEYS);
   const registryId = reader.text(whole.registryId, ['registryId']);
   if (findRepoId(registryId) === undefined) throw reader.wrong(['registryId'], 'a UUID', registryId);
@@ -173,6 +178,53 @@ function readMetadata(whole: Json, reader: FieldReader, upgraded: boolean): Regi
     repositories,
     ...(others === undefined ? {} : { [unknownKeys]: others }),
   };
+}
+
+/** What finds a record among many. */
+export interface RecordIndex {
+  readonly byId: ReadonlyMap<string, RepositoryRecord>;
+  readonly byName: ReadonlyMap<string, RepositoryRecord>;
+}
+
+const indexes = new WeakMap<readonly RepositoryRecord[], RecordIndex>();
+
+/** Of a list that is not changed any more; one that was read has its index from its checking. */
+export function indexOf(repositories: readonly RepositoryRecord[]): RecordIndex {
+  let index = indexes.get(repositories);
+  if (index === undefined) {
+    const byId = new Map<string, RepositoryRecord>();
+    const byName = new Map<string, RepositoryRecord>();
+    for (const record of repositories) {
+      byId.set(record.id, record);
+      byName.set(record.name, record);
+    }
+    index = { byId, byName };
+    indexes.set(repositories, index);
+  }
+  return index;
+}
+
+/**
+ * `entry` itself, if it is a record as we write it, with nothing to be corrected, left out or complained of:
+ * of ten thousand none need be copied.
+ */
+function soundRecord(entry: Json & { readonly metadata?: unknown }): RepositoryRecord | undefined {
+  if (typeof entry !== 'object' || entry === null) return undefined;
+  const { id, name, path, metadata } = entry;
+  if (typeof id !== 'string' || !isRepoId(id)) return undefined;
+  if (typeof name !== 'string' || findNameFault(name) !== undefined) return undefined;
+  if (typeof path !== 'string' || path.includes('\0')) return undefined;
+  const { adopted, bare, trusted, createdAt, updatedAt } = entry;
+  if (typeof adopted !== 'boolean' || typeof bare !== 'boolean' || typeof trusted !== 'boolean')
+    return undefined;
+  if (adopted ? !isAbsolute(path) : path !== `repos/${name}` && !isOwnPath(path)) return undefined;
+  if (typeof createdAt !== 'string' || typeof updatedAt !== 'string') return undefined;
+  if (typeof metadata !== 'object' || metadata === null || Array.isArray(metadata)) return undefined;
+  for (const key in metadata) if (typeof (metadata as Json)[key] !== 'string') return undefined;
+  for (const key in entry) if (!RECORD_KEYS.has(key)) return undefined;
+  // Where one is missing, the record says so.
+  if (typeof entry.url !== 'string' || typeof entry.trackingRef !== 'string') return undefined;
+  return entry as unknown as RepositoryRecord;
 }
 
 function readRecord(value: unknown, at: Field, reader: FieldReader): RepositoryRecord {

@@ -5,6 +5,8 @@ import { Git2dbError } from '../xet/errors.ts';
 /** A lower-case RFC 4122 UUID. */
 export type RepoId = string & { readonly brand: 'RepoId' };
 
+/** As it is written; without letters of either case a match is found in a third of the time. */
+const CANONICAL = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/;
 const UUID = /^[0-9a-f]{8}-[0-9a-f]{4}-[1-8][0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$/i;
 
 export const RepoId = {
@@ -23,6 +25,11 @@ export const RepoId = {
     });
   },
 };
+
+/** Whether `text` is an id as registries hold it, in lower case. */
+export function isRepoId(text: string): text is RepoId {
+  return text.length === 36 && CANONICAL.test(text);
+}
 
 /** The id that `text` is, if it is one. */
 export function findRepoId(text: string): RepoId | undefined {

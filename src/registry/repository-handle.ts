@@ -127,7 +127,7 @@ export class RepositoryHandle implements AsyncDisposable {
   }
 
   get xet(): XetFacet {
-    return new XetFacet(this.place);
+    return new XetFacet(this.place, this.home);
   }
 
   get lfs(): LfsFacet {

@@ -1,6 +1,6 @@
 /** All repositories of a registry as they were at one moment, with what finds them. Never changes. */
 import { NotFoundError } from './errors.ts';
-import type { RegistryMetadata, RepositoryRecord } from './metadata.ts';
+import { indexOf, type RegistryMetadata, type RepositoryRecord } from './metadata.ts';
 import { parseRemoteUrl } from './remote-url.ts';
 import { findRepoId } from './repo-id.ts';
 import { foldName, NameTable } from './repository-name.ts';
@@ -12,17 +12,16 @@ const MAX_NEAR = 5;
 
 export class Snapshot {
   readonly metadata: RegistryMetadata;
-  readonly #byId = new Map<string, RepositoryRecord>();
-  readonly #byName = new Map<string, RepositoryRecord>();
+  readonly #byId: ReadonlyMap<string, RepositoryRecord>;
+  readonly #byName: ReadonlyMap<string, RepositoryRecord>;
   #byUrl: ReadonlyMap<string, readonly RepositoryRecord[]> | undefined;
   #sorted: readonly RepositoryRecord[] | undefined;
 
   constructor(metadata: RegistryMetadata) {
     this.metadata = metadata;
-    for (const record of metadata.repositories) {
-      this.#byId.set(record.id, record);
-      this.#byName.set(record.name, record);
-    }
+    const { byId, byName } = indexOf(metadata.repositories);
+    this.#byId = byId;
+    this.#byName = byName;
   }
 
   get generation(): number {

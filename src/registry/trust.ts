@@ -46,8 +46,26 @@ export async function trustSettings(
   if (trusted) return TRUSTED;
   const { env = process.env, signal } = options;
   const key = JSON.stringify([place.commonDir, place.gitDir, environmentThatCounts(env)]);
+  // Of several that ask at once one reads. What a failed reading says is for its own caller alone.
+  const before = readings.get(key);
+  if (before !== undefined) await before.catch(() => {});
   const known = cache.get(key);
   if (known !== undefined && isFresh(known.stamps)) return known.settings;
+  const reading = read(key, place, env, signal);
+  readings.set(key, reading);
+  try {
+    return await reading;
+  } finally {
+    if (readings.get(key) === reading) readings.delete(key);
+  }
+}
+
+async function read(
+  key: string,
+  place: TrustPlace,
+  env: NodeJS.ProcessEnv,
+  signal: AbortSignal | undefined,
+): Promise<TrustSettings> {
   const scoped = await readScopedConfig(place, env, signal);
   checkWorkTree(scoped, place);
   const settings = layOver(scoped, env);
@@ -77,6 +95,7 @@ export function configEnvironment(
 }
 
 const CACHE_LIMIT = 512;
+const readings = new Map<string, Promise<TrustSettings>>();
 const cache = new Map<string, { stamps: ReturnType<typeof stampFiles>; settings: TrustSettings }>();
 
 const COUNTING =

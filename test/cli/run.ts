@@ -5,7 +5,8 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import type { ExecutionContext } from 'ava';
-import { type Catalogue, runProgram } from '../../src/cli/program.ts';
+import { runProgram } from '../../src/cli/program.ts';
+import type { Catalogue } from '../../src/cli/words.ts';
 
 export const PROGRAM = fileURLToPath(new URL('../../src/cli/main.js', import.meta.url));
 

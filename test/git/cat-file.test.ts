@@ -51,7 +51,7 @@ test('a path may hold any byte', async (t) => {
     t.is((await reader.read(asked))?.body.toString(), `body ${number}`);
     t.is(await reader.read(Buffer.concat([asked, Buffer.from('\nnot there missing\n')])), undefined);
   }
-  await t.throwsAsync(reader.read('HEAD:a\0b'), { code: 'USAGE' });
+  await t.throwsAsync(reader.read('HEAD:a\0b'), { code: 'REF_INVALID' });
   await reader.close();
 });
 

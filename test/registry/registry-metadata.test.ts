@@ -136,7 +136,7 @@ test('a broken file is one error with line and byte, and says what to do', (t) =
 test('the line and column of a fault are where it is', (t) => {
   const lines = encodeMetadata({
     ...emptyMetadata('/r'),
-    repositories: [record('é'), record('b'), record('c')],
+    repositories: [record('aé'), record('b'), record('c')],
   })
     .toString('utf8')
     .split('\n');

@@ -2,6 +2,8 @@
 import { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
 import {
+  type CompletionReport,
+  completeWorktrees,
   createWorktree,
   listWorktrees,
   openWorktree,
@@ -65,6 +67,14 @@ export class WorktreeManager {
   /** Refuses while anything would be lost: see `Worktree.remove`. */
   async remove(branchOrPathOrId: string, options: RemovalOptions = {}): Promise<void> {
     await removeWorktree(this.#place, this.#home, branchOrPathOrId, options);
+  }
+
+  /**
+   * Brings content that has come (by a fetch, say) into worktrees that were made while it was missing, and show
+   * pointers in its place.
+   */
+  async complete(options: { readonly signal?: AbortSignal | undefined } = {}): Promise<CompletionReport[]> {
+    return completeWorktrees(this.#place, this.#home, options);
   }
 
   /** Completes what was interrupted, and mounts again what a reboot has ended. */

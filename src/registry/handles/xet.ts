@@ -22,6 +22,8 @@ import { setUpLargeFiles } from '../filter-setup.ts';
 import type { GitPlace } from '../git-place.ts';
 import { trustSettings } from '../trust.ts';
 import { wholeEnvironment } from '../whole-environment.ts';
+import { completeWorktrees } from '../worktree/completion.ts';
+import type { WorktreeHome } from '../worktree/driver.ts';
 
 export { LfsFacet } from './lfs.ts';
 
@@ -38,9 +40,12 @@ const DEFAULT_WAIT_MS = 60_000;
 
 export class XetFacet {
   readonly #place: GitPlace;
+  readonly #home: WorktreeHome | undefined;
 
-  constructor(place: GitPlace) {
+  /** `home`: of the repository's worktrees, where it has one. */
+  constructor(place: GitPlace, home?: WorktreeHome) {
     this.#place = place;
+    this.#home = home;
   }
 
   /** Makes `patterns` large files, in the .gitattributes at the top; `renormalize` turns what is committed as content into pointers. */
@@ -74,7 +79,10 @@ export class XetFacet {
     return status({ ...(await this.#there()), pathspecs: options.paths ?? [], warn: options.warn ?? ignore });
   }
 
-  /** Puts content in the place of pointers in the work tree. A file that fails is named in the result. */
+  /**
+   * Puts content in the place of pointers in the work tree. A file that fails is named in the result. Overlay
+   * worktrees get it in the tree that they share, as far as they can be mounted anew now; see `worktree().complete`.
+   */
   async pull(
     options: { readonly paths?: readonly string[]; readonly warn?: Warn } & Pick<
       PullOptions,
@@ -83,6 +91,9 @@ export class XetFacet {
   ): Promise<PullResult> {
     const { pull } = await import('../../large-files/pull.ts');
     const { paths = [], warn = ignore, ...rest } = options;
+    if (this.#home !== undefined && paths.length === 0) {
+      await completeWorktrees(this.#place, this.#home, { signal: options.signal });
+    }
     return pull({ ...(await this.#there()), ...rest, pathspecs: paths, warn });
   }
 

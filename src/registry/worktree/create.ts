@@ -26,6 +26,7 @@ import { readHead, readRef } from './head.ts';
 import { withLock } from './home-lock.ts';
 import { reasonsOf } from './overlay2.ts';
 import { finishRemoval } from './remove.ts';
+import { askAhead } from './settings.ts';
 import { derivedPaths, isWithin, requestedPath } from './target-path.ts';
 import { Worktree } from './worktree.ts';
 import { noteState, readState, type WorktreeState, writeState } from './worktree-state.ts';
@@ -46,11 +47,14 @@ export async function createWorktree(
   home: WorktreeHome,
   spec: WorktreeSpec,
 ): Promise<Worktree> {
-  const context = await driverContext(place, home, spec);
+  const given = await driverContext(place, home, spec);
   const drivers = candidates(spec.driver ?? 'auto', spec.backend ?? 'auto');
-  const path = spec.path === undefined ? undefined : requestedPath(spec.path, context.place);
+  const path = spec.path === undefined ? undefined : requestedPath(spec.path, given.place);
+  // All but vfs write admin files of their own, and look at what may stand in a layer's way.
+  const asks = drivers.some(({ name }) => name !== 'vfs');
   for (let attempt = 1; ; attempt++) {
     checkAborted(spec.signal, 'making a worktree');
+    const context = asks ? { ...given, answers: askAhead(given) } : given;
     const target = await resolveTarget(context.place, spec);
     const claim = await claimOrFind(context, spec, target, path);
     if (claim.kind === 'found') {

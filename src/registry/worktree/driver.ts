@@ -9,6 +9,7 @@
  */
 import type { BackendName } from '../../mount-helper/index.ts';
 import type { GitPlace } from '../git-place.ts';
+import type { GitAnswers } from './settings.ts';
 import type { WorktreeState } from './worktree-state.ts';
 
 /** Absolute directories; made when they are first needed. */
@@ -70,6 +71,8 @@ export interface DriverContext {
   readonly home: WorktreeHome;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((event: WorktreeProgress) => void) | undefined;
+  /** What git was asked while something else was going on; see `askAhead`. */
+  readonly answers?: GitAnswers | undefined;
 }
 
 /** What `ref` came to: the commit to check out, and the branch HEAD shall be on. */

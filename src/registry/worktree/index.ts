@@ -1,4 +1,5 @@
 /** Worktrees of a repository, whatever stores them. */
+export { type CompletionReport, completeWorktrees } from './completion.ts';
 export { createWorktree } from './create.ts';
 export type {
   BackendChoice,

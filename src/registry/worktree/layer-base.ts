@@ -9,7 +9,7 @@ import { elsewhere } from './checkout.ts';
 import type { WorktreeHome } from './driver.ts';
 import { hashSizeOf, isFileEntry, type KnownFile, knownFiles, readLayerIndex } from './layer-index.ts';
 import { fingerprintOf, type LayerKey } from './layer-key.ts';
-import { DEEPEST, findLayer, type Layer, listLayers } from './layer-store.ts';
+import { DEEPEST, findLayer, findPartialLayer, type Layer, listLayers } from './layer-store.ts';
 
 /** The attributes that git looks at when it writes a file. */
 const CONVERSION_ATTRIBUTES = ['text', 'crlf', 'eol', 'ident', 'filter', 'working-tree-encoding'];
@@ -22,13 +22,15 @@ const COST_OF_DEPTH = 0.001;
 
 /** The layer over which `wanted` needs the fewest bytes; undefined: none is close. */
 export function closestLayer(home: WorktreeHome, key: LayerKey, wanted: IndexView): Layer | undefined {
+  const partial = key.mayBePartial ? findPartialLayer(home, key.name) : undefined;
+  if (partial !== undefined && partial.record.depth < DEEPEST) return partial;
   const files = knownFiles(wanted);
   let best: { layer: Layer; score: number } | undefined;
   const candidates = listLayers(home)
-    .filter((name) => fingerprintOf(name) === key.fingerprint && name !== key.name)
     .map((name) => findLayer(home, name))
-    .filter((layer) => layer !== undefined && layer.record.depth < DEEPEST)
-    .map((layer) => layer!)
+    .filter((layer) => layer !== undefined)
+    .filter(({ name, record }) => fingerprintOf(record.completes ?? name) === key.fingerprint)
+    .filter(({ name, record }) => record.depth < DEEPEST && name !== key.name)
     .sort((a, b) => (a.record.createdAt < b.record.createdAt ? 1 : -1))
     .slice(0, CANDIDATES);
   for (const layer of candidates) {

@@ -63,7 +63,12 @@ function usedLayers(home: WorktreeHome, states: readonly WorktreeState[]): Set<s
       next = readLayerRecord(layerDirectory(home, next))?.base;
     }
   };
-  for (const { layer } of states) use(layer);
+  for (const { layer, complete } of states) for (const name of [layer, complete]) use(name);
+  // Whoever makes a worktree notes which layer it asks for before it knows which one it gets.
+  const asked = new Set(states.filter(({ step }) => step === 'creating').map(({ layer }) => layer));
+  for (const name of listLayers(home)) {
+    if (asked.has(readLayerRecord(layerDirectory(home, name))?.completes)) use(name);
+  }
   for (const name of entriesOf(home.layers)) {
     if (name.startsWith('.making-')) use(readLayerRecord(join(home.layers, name))?.base);
   }

@@ -48,6 +48,18 @@ export function isFileEntry(entry: IndexEntry): boolean {
   return type === MODE_REGULAR || type === MODE_SYMLINK;
 }
 
+export interface TimeOptions {
+  /** What is not there is in a layer below. */
+  readonly partial: boolean;
+  /** Paths, as latin1, of pointers whose content is missing. */
+  readonly pending?: ReadonlySet<string> | undefined;
+  readonly signal: AbortSignal | undefined;
+}
+
+function reversed(text: string): string {
+  return [...text].reverse().join('');
+}
+
 /**
  * Gives the files below `root` their times, and the index their stat data. With `partial` a file that is
  * not there is in a layer below: its entry stays as it is. Returns how many files were there.
@@ -56,7 +68,7 @@ export async function settleTimes(
   view: IndexView,
   root: string,
   fingerprint: string,
-  { partial, signal }: { readonly partial: boolean; readonly signal: AbortSignal | undefined },
+  { partial, pending, signal }: TimeOptions,
 ): Promise<number> {
   const top = Buffer.from(`${root}/`);
   const directories = new Set<string>();
@@ -70,7 +82,9 @@ export async function settleTimes(
     noteDirectories(entry.path, directories);
     if (!isFileEntry(entry)) continue;
     const path = Buffer.concat([top, entry.path]);
-    const time = contentTime(entry.oid, fingerprint);
+    // A pointer is another file than the content that comes in its place.
+    const isPointer = pending?.has(entry.path.toString('latin1')) === true;
+    const time = contentTime(entry.oid, isPointer ? reversed(fingerprint) : fingerprint);
     try {
       if ((entry.mode & MODE_TYPE_MASK) === MODE_SYMLINK) lutimesSync(path, time, time);
       else utimesSync(path, time, time);

@@ -19,6 +19,8 @@ export interface LayerKey {
   readonly tree: string;
   readonly fingerprint: string;
   readonly attributes: TreeAttributes;
+  /** A filter may leave pointers where content is missing, and put the content there another time. */
+  readonly mayBePartial: boolean;
 }
 
 /** The files of a tree that say how its other files are converted. */
@@ -86,7 +88,24 @@ export async function layerKey(
     for (const name of FILTER_VARIABLES) lines.push(`${name}=${JSON.stringify(place.env[name] ?? null)}`);
   }
   const fingerprint = digest(lines.join('\n')).slice(0, FINGERPRINT_DIGITS);
-  return { name: `${tree}-${fingerprint}`, tree, fingerprint, attributes };
+  const mayBePartial = filters.size > 0 && mayLeavePointers(settings, place.env);
+  return { name: `${tree}-${fingerprint}`, tree, fingerprint, attributes, mayBePartial };
+}
+
+/** Who wants pointers in any case gets them by a key of its own: nothing that comes later completes those. */
+function mayLeavePointers(settings: Settings, env: NodeJS.ProcessEnv): boolean {
+  const isSkipped = settings.isTrue('xet.skipsmudge') || FILTER_VARIABLES.some((name) => isOn(env[name]));
+  return settings.get('xet.onmissing') === 'pointer' && !isSkipped;
+}
+
+function isOn(value: string | undefined): boolean {
+  return value !== undefined && !/^(?:0|false|no|off|)$/i.test(value);
+}
+
+/** The name of a layer of `key` in which `pending` (paths, sorted) are pointers. */
+export function partialName(key: LayerKey, pending: readonly string[]): string {
+  const digits = digest([key.fingerprint, ...pending].join('\0')).slice(0, FINGERPRINT_DIGITS);
+  return `${key.tree}-${digits}`;
 }
 
 export function fingerprintOf(layerName: string): string {

@@ -14,7 +14,8 @@ import type { DriverContext } from './driver.ts';
 import { withLock } from './home-lock.ts';
 import { closestLayer, convertedOtherwise } from './layer-base.ts';
 import { forgetStat, hashSizeOf, readLayerIndex, settleTimes, writeLayerIndex } from './layer-index.ts';
-import type { LayerKey } from './layer-key.ts';
+import { type LayerKey, partialName } from './layer-key.ts';
+import { pendingPointers } from './layer-pointers.ts';
 import {
   bootId,
   entriesOf,
@@ -32,7 +33,10 @@ import { homeLock } from './worktree-store.ts';
 /** Making a layer of a large repository takes as long as a checkout, and others wait for it. */
 const LOCK_TIMEOUT_MS = 6 * 3600 * 1000;
 
-/** The layer of `key`, made if need be. A failure (a required filter's) publishes nothing. */
+/**
+ * The layer of `key`, made if need be. A failure (a required filter's) publishes nothing. Where content is missing
+ * and pointers may stand for it, the layer that comes out has another name than `key`, and the next call tries again.
+ */
 export async function ensureLayer(context: DriverContext, key: LayerKey): Promise<Layer> {
   const { home, signal } = context;
   const present = findLayer(home, key.name);
@@ -47,14 +51,17 @@ export async function ensureLayer(context: DriverContext, key: LayerKey): Promis
   context.onProgress?.({ kind: 'layer', key: key.name, state: 'making' });
   const temporary = join(home.layers, `.making-${key.name}.${randomBytes(6).toString('hex')}`);
   mkdirSync(temporary, { recursive: true, mode: 0o700 });
+  let name: string;
   try {
-    await makeIn(temporary, context, key);
-    publish(home.layers, temporary, layerDirectory(home, key.name));
+    name = await makeIn(temporary, context, key);
+    // No more content is here than was when that one was made.
+    if (name !== key.name && findLayer(home, name) !== undefined) await discard(temporary);
+    else publish(home.layers, temporary, layerDirectory(home, name));
   } catch (error) {
     await discard(temporary);
     throw error;
   }
-  const layer = findLayer(home, key.name)!;
+  const layer = findLayer(home, name)!;
   syncInBackground(layer);
   context.onProgress?.({ kind: 'layer', key: key.name, state: 'made' });
   return layer;
@@ -72,23 +79,44 @@ function publish(layers: string, temporary: string, directory: string): void {
   rmSync(gone, { recursive: true, force: true });
 }
 
-async function makeIn(temporary: string, context: DriverContext, key: LayerKey): Promise<void> {
+/** Returns the name of what was made. */
+async function makeIn(temporary: string, context: DriverContext, key: LayerKey): Promise<string> {
   const { place, signal } = context;
   const tree = join(temporary, 'tree');
   const index = join(temporary, 'index');
   mkdirSync(tree);
   const base = await chooseBase(temporary, context, key);
-  if (base === undefined || !(await makeDelta(temporary, context, key, base))) {
+  const isDelta = base !== undefined && (await makeDelta(temporary, context, key, base));
+  if (!isDelta) {
     writeRecord(temporary, recordOf(key, undefined));
     await cloneFromDonor(context, key, { workTree: tree, index });
     await checkOut(place, { workTree: tree, index, tree: key.tree, signal });
-    const view = readLayerIndex(index, hashSizeOf(key.tree));
-    await settleTimes(view, tree, key.fingerprint, { partial: false, signal });
-    writeLayerIndex(index, view);
   }
-  for (const name of readdirSync(temporary)) {
-    if (!['tree', 'index', 'layer.json'].includes(name)) await removeTree(join(temporary, name));
+  const below = isDelta ? base : undefined;
+  const view = readLayerIndex(index, hashSizeOf(key.tree));
+  const pending = key.mayBePartial
+    ? await pendingPointers(context, {
+        view,
+        index,
+        trees: [tree, ...(below?.trees ?? [])],
+        workTree: emptyDirectory(temporary),
+      })
+    : [];
+  await settleTimes(view, tree, key.fingerprint, { partial: isDelta, pending: new Set(pending), signal });
+  writeLayerIndex(index, view);
+  const record = recordOf(key, below);
+  const name = pending.length === 0 ? key.name : partialName(key, pending);
+  if (pending.length > 0) writeRecord(temporary, { ...record, name, completes: key.name, pending });
+  for (const part of readdirSync(temporary)) {
+    if (!['tree', 'index', 'layer.json'].includes(part)) await removeTree(join(temporary, part));
   }
+  return name;
+}
+
+function emptyDirectory(temporary: string): string {
+  const empty = join(temporary, 'empty');
+  mkdirSync(empty, { recursive: true });
+  return empty;
 }
 
 /** Chosen and recorded while nobody collects layers: from then on it counts as used. */
@@ -139,21 +167,23 @@ async function makeDelta(
   base: Layer,
 ): Promise<boolean> {
   const { place, signal } = context;
-  const [tree, work, merged, index, empty] = ['tree', 'work', 'merged', 'index', 'empty'].map((name) =>
+  const [tree, work, merged, index] = ['tree', 'work', 'merged', 'index'].map((name) =>
     join(temporary, name),
-  ) as [string, string, string, string, string];
-  for (const directory of [work, merged, empty]) mkdirSync(directory);
+  ) as [string, string, string, string];
+  for (const directory of [work, merged]) mkdirSync(directory);
   copyFileSync(base.index, index);
   const hashSize = hashSizeOf(key.tree);
   const before = readLayerIndex(index, hashSize);
   const wanted = join(temporary, 'wanted');
-  const changed = await convertedOtherwise(
+  const otherwise = await convertedOtherwise(
     place,
     { index: base.index, view: before, key: base.record },
     { index: wanted, view: readLayerIndex(wanted, hashSize), key },
-    empty,
+    emptyDirectory(temporary),
     signal,
   );
+  // Content may have come for what is a pointer there.
+  const changed = new Set([...otherwise, ...(base.record.pending ?? [])]);
   if (changed.size > 0) {
     for (const entry of ownEntries(before)) {
       if (changed.has(entry.path.toString('latin1'))) forgetStat(before, entry);
@@ -179,8 +209,6 @@ async function makeDelta(
     rmSync(index);
     return false;
   }
-  await settleTimes(view, tree, key.fingerprint, { partial: true, signal });
-  writeLayerIndex(index, view);
   return true;
 }
 

@@ -13,7 +13,7 @@
  * it is good for the boot that it was made in only: a crash of the machine may have cut its files short.
  */
 import { spawn } from 'node:child_process';
-import { existsSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../../xet/errors.ts';
 import type { WorktreeHome } from './driver.ts';
@@ -28,6 +28,10 @@ export interface LayerRecord {
   readonly base?: string | undefined;
   /** 1: complete by itself. */
   readonly depth: number;
+  /** Of a layer with pointers whose content was not there: the name that the layer with all content has, or would have. */
+  readonly completes?: string | undefined;
+  /** Paths of these pointers, as latin1. */
+  readonly pending?: readonly string[] | undefined;
   readonly bootId: string;
   readonly createdAt: string;
 }
@@ -70,6 +74,15 @@ export function findLayer(home: WorktreeHome, name: string): Layer | undefined {
   return { name, directory, index: join(directory, 'index'), record: first!, trees };
 }
 
+/** The newest layer that has all of `name` but some content. */
+export function findPartialLayer(home: WorktreeHome, name: string): Layer | undefined {
+  return listLayers(home)
+    .filter((each) => readLayerRecord(layerDirectory(home, each))?.completes === name)
+    .map((each) => findLayer(home, each))
+    .filter((layer) => layer !== undefined)
+    .sort((a, b) => (a.record.createdAt < b.record.createdAt ? 1 : -1))[0];
+}
+
 function isReliable(home: WorktreeHome, name: string, record: LayerRecord): boolean {
   const directory = layerDirectory(home, name);
   if (!existsSync(join(directory, 'tree')) || !existsSync(join(directory, 'index'))) return false;
@@ -85,7 +98,9 @@ export function readLayerRecord(directory: string): LayerRecord | undefined {
       typeof record.tree === 'string' &&
       typeof record.bootId === 'string' &&
       typeof record.depth === 'number' &&
-      (record.base === undefined || isLayerName(record.base));
+      (record.base === undefined || isLayerName(record.base)) &&
+      (record.completes === undefined || isLayerName(record.completes)) &&
+      (record.pending === undefined || Array.isArray(record.pending));
     return isSound ? (record as LayerRecord) : undefined;
   } catch (error) {
     if (error instanceof SyntaxError || ['ENOENT', 'ENOTDIR'].includes(errnoOf(error) ?? ''))
@@ -115,23 +130,22 @@ export function entriesOf(directory: string): string[] {
 /** Layers whose way to the disk has begun in this process. */
 const syncing = new Set<string>();
 
+/** The mark is made by the process that has seen it done: a command has ended long before. */
+const SYNC = 'umask 077 && sync --file-system "$1" && cd "$1" && : > synced';
+
 /**
- * Brings a layer to the disk, beside everything else; nobody waits for it. Should this process end before,
- * the next one that uses the layer begins again.
+ * Brings a layer to the disk, beside everything else; nobody waits for it. Should that be interrupted, the next
+ * one that uses the layer begins again.
  */
 export function syncInBackground(layer: Layer): void {
-  const marker = join(layer.directory, 'synced');
-  if (syncing.has(layer.directory) || existsSync(marker)) return;
+  if (syncing.has(layer.directory) || existsSync(join(layer.directory, 'synced'))) return;
   syncing.add(layer.directory);
-  const child = spawn('sync', ['--file-system', layer.directory], { stdio: 'ignore', cwd: '/' });
+  const child = spawn('sh', ['-c', SYNC, 'sh', layer.directory], {
+    stdio: 'ignore',
+    cwd: '/',
+    detached: true,
+  });
   child.unref();
   child.once('error', () => {});
-  child.once('exit', (status) => {
-    syncing.delete(layer.directory);
-    try {
-      if (status === 0) writeFileSync(marker, '', { mode: 0o600 });
-    } catch {
-      // Collected meanwhile.
-    }
-  });
+  child.once('exit', () => syncing.delete(layer.directory));
 }

@@ -25,7 +25,15 @@ import { runPostCheckout } from './hooks.ts';
 import { hashSizeOf, readLayerIndex } from './layer-index.ts';
 import { layerKey } from './layer-key.ts';
 import { ensureLayer } from './layer-making.ts';
-import { bootId, findLayer, type Layer, layerDirectory, syncInBackground } from './layer-store.ts';
+import {
+  bootId,
+  findLayer,
+  type Layer,
+  layerDirectory,
+  readLayerRecord,
+  syncInBackground,
+} from './layer-store.ts';
+import { forgetPointers, noteContent } from './note-content.ts';
 import { mountTree, TRIAL_PREFIX, treeState, unmountTree } from './overlay-mount.ts';
 import { removeTree } from './remove-tree.ts';
 import { committerIdentity, readSettings, type Settings } from './settings.ts';
@@ -75,7 +83,7 @@ async function probeOverlay(
   const key = `${home.worktrees}\0${backend}`;
   const before = tried.get(key);
   if (before !== undefined) return before;
-  const unsuited = unsuitedRepository(await readSettings(place, context.signal));
+  const unsuited = unsuitedRepository(await readSettings(context));
   if (unsuited !== undefined) return { works: false, rejected: [{ driver: 'overlay2', reason: unsuited }] };
   const scratch = join(home.worktrees, `${TRIAL_PREFIX}${randomBytes(6).toString('hex')}`);
   const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) =>
@@ -141,11 +149,8 @@ async function createOverlay(
   reserved: WorktreeState,
   target: CheckoutTarget,
 ): Promise<WorktreeState> {
-  const { place, home, signal } = context;
-  const [settings, identity] = await Promise.all([
-    readSettings(place, signal),
-    committerIdentity(place, signal),
-  ]);
+  const { place, home } = context;
+  const [settings, identity] = await Promise.all([readSettings(context), committerIdentity(context)]);
   const unsuited = unsuitedRepository(settings);
   if (unsuited !== undefined) throw new Git2dbError('DRIVER_UNAVAILABLE', unsuited);
   const key = await layerKey(context, target.tree, settings);
@@ -156,6 +161,8 @@ async function createOverlay(
     if (!probe.works) throw unavailable(probe.rejected);
   }
   const layer = await ensureLayer(context, key);
+  if (layer.name !== key.name)
+    state = noteState(worktreeDirectory(home, state.id), state, layerFields(layer));
 
   const { commonDir } = place;
   const admin = makeAdmin({ commonDir, path: state.path, target, driver: 'overlay2', identity }, (name) => {
@@ -209,6 +216,11 @@ function agreementOf(
   return found;
 }
 
+/** What the record of a worktree says of its layer. */
+export function layerFields({ name, record }: Layer): Pick<WorktreeState, 'layer' | 'complete'> {
+  return { layer: name, complete: record.completes };
+}
+
 export function unavailable(rejected: readonly Rejected[]): Git2dbError {
   const reasons = rejected.map(({ driver, backend, reason }) => `${backend ?? driver}: ${reason}`).join('; ');
   return new Git2dbError('DRIVER_UNAVAILABLE', `overlay worktrees do not work here: ${reasons}`, {
@@ -216,7 +228,7 @@ export function unavailable(rejected: readonly Rejected[]): Git2dbError {
   });
 }
 
-async function mountWorktree(
+export async function mountWorktree(
   { home, place, onProgress }: DriverContext,
   state: WorktreeState,
   layer: Layer,
@@ -266,25 +278,34 @@ async function ensureMounted(
       { data: { path: state.path, upper: upperOf(home, state.id).upper } },
     );
   }
-  let layer = findLayer(home, state.layer ?? '');
+  const before = readLayerRecord(layerDirectory(home, state.layer ?? ''))?.pending ?? [];
+  // Content that came while it was in use.
+  let layer = state.complete === undefined ? undefined : findLayer(home, state.complete);
+  if (layer !== undefined && (await forgetPointers(context, state, before))) {
+    done.push('content that was missing is there');
+  } else {
+    layer = findLayer(home, state.layer ?? '');
+  }
   const isLost = layer === undefined;
   if (layer === undefined) {
     layer = await remakeLayer(context, state);
+    if (layer.name !== state.layer) await forgetPointers(context, state, undefined);
     done.push('its layer was lost: made again');
   }
   syncInBackground(layer);
   const mounted = await mountWorktree(context, state, layer);
   done.push(`mounted (${mounted.backend})`);
-  const next = { ...state, ...mounted, bootId: bootId() };
+  const next = { ...state, ...mounted, ...layerFields(layer), bootId: bootId() };
   if (isLost) await refreshIndex(context, next);
+  else if (layer.name !== state.layer) await noteContent(context, next, before, layer);
   return { state: next, done };
 }
 
 /** The same bytes, modes and times, or none at all. */
 async function remakeLayer(context: DriverContext, state: WorktreeState): Promise<Layer> {
-  const settings = await readSettings(context.place, context.signal);
+  const settings = await readSettings(context);
   const key = await layerKey(context, state.tree, settings);
-  if (key.name !== state.layer) {
+  if (key.name !== (state.complete ?? state.layer)) {
     throw new Git2dbError(
       'DRIVER_UNAVAILABLE',
       `the layer of ${state.path} is lost, and git or its settings (attributes, filters, line ends) have changed ` +

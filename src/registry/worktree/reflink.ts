@@ -34,9 +34,10 @@ export const reflink: StorageDriver = {
   usage: directoryUsage,
 };
 
-async function probeReflink({ place, home, signal }: DriverContext, path: string): Promise<DriverProbe> {
+async function probeReflink(context: DriverContext, path: string): Promise<DriverProbe> {
+  const { place, home } = context;
   const no = (reason: string): DriverProbe => ({ works: false, rejected: [{ driver: 'reflink', reason }] });
-  const unsuited = unsuitedRepository(await readSettings(place, signal));
+  const unsuited = unsuitedRepository(await readSettings(context));
   if (unsuited !== undefined) return no(unsuited);
   const target = nearestDirectory(path);
   // A donor's files cannot be tried without touching its directory: one beside it, on the same file system, can.
@@ -65,10 +66,7 @@ async function createReflink(
   target: CheckoutTarget,
 ): Promise<WorktreeState> {
   const { place, home, signal } = context;
-  const [settings, identity] = await Promise.all([
-    readSettings(place, signal),
-    committerIdentity(place, signal),
-  ]);
+  const [settings, identity] = await Promise.all([readSettings(context), committerIdentity(context)]);
   const unsuited = unsuitedRepository(settings);
   if (unsuited !== undefined) throw new Git2dbError('DRIVER_UNAVAILABLE', unsuited);
   const key = await layerKey(context, target.tree, settings);

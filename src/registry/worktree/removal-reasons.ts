@@ -88,7 +88,7 @@ export async function placeOfWorktree(
 }
 
 /** Ignored files are none of either. */
-async function changes(place: GitPlace, signal: AbortSignal | undefined) {
+export async function changes(place: GitPlace, signal: AbortSignal | undefined) {
   const { stdout } = await place.git(
     ['status', '--porcelain=v1', '-z', '--no-renames', '--untracked-files=all', '--ignore-submodules=none'],
     { signal },

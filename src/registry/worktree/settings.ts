@@ -1,6 +1,8 @@
 /** Git's configuration as it is in force for a place, trust included: one process for all of it. */
 import { splitZ } from '../../git/records.ts';
+import { gitVersion } from '../../git/runner.ts';
 import type { GitPlace } from '../git-place.ts';
+import type { DriverContext } from './driver.ts';
 
 export class Settings {
   readonly #entries: readonly (readonly [key: string, value: string | undefined])[];
@@ -30,7 +32,42 @@ export class Settings {
   }
 }
 
-export async function readSettings(place: GitPlace, signal: AbortSignal | undefined): Promise<Settings> {
+/** The repository's settings, who commits here, and git's version: each is a process, and all can run at once. */
+export interface GitAnswers {
+  readonly settings: Promise<Settings>;
+  readonly identity: Promise<string>;
+}
+
+/** Asks git before the answers are needed, so that they come while other processes run. */
+export function askAhead({ place, signal }: Pick<DriverContext, 'place' | 'signal'>): GitAnswers {
+  const answers = {
+    settings: listSettings(place, signal),
+    identity: askIdentity(place, signal),
+    version: gitVersion(),
+  };
+  // A failure is told to whoever needs the answer.
+  for (const answer of Object.values(answers)) answer.catch(() => {});
+  return answers;
+}
+
+export function readSettings({
+  place,
+  signal,
+  answers,
+}: Pick<DriverContext, 'place' | 'signal' | 'answers'>): Promise<Settings> {
+  return answers?.settings ?? listSettings(place, signal);
+}
+
+/** `Name <email> seconds zone`, for a reflog: who commits here, or we where git knows nobody. */
+export function committerIdentity({
+  place,
+  signal,
+  answers,
+}: Pick<DriverContext, 'place' | 'signal' | 'answers'>): Promise<string> {
+  return answers?.identity ?? askIdentity(place, signal);
+}
+
+async function listSettings(place: GitPlace, signal: AbortSignal | undefined): Promise<Settings> {
   const { stdout } = await place.git(['config', '--list', '-z'], { signal });
   return new Settings(
     [...splitZ(stdout)].map((record) => {
@@ -41,8 +78,7 @@ export async function readSettings(place: GitPlace, signal: AbortSignal | undefi
   );
 }
 
-/** `Name <email> seconds zone`, for a reflog: who commits here, or we where git knows nobody. */
-export async function committerIdentity(place: GitPlace, signal: AbortSignal | undefined): Promise<string> {
+async function askIdentity(place: GitPlace, signal: AbortSignal | undefined): Promise<string> {
   const { stdout, status } = await place.git(['var', 'GIT_COMMITTER_IDENT'], { okStatus: [0, 128], signal });
   if (status === 0) return stdout.toString('utf8').trim();
   return `git2db <git2db@localhost> ${Math.floor(Date.now() / 1000)} +0000`;

@@ -49,6 +49,8 @@ export interface WorktreeState {
   readonly tree: string;
   /** Of overlay2: the layer's name in `home.layers`. */
   readonly layer?: string | undefined;
+  /** The layer with all content, where `layer` has pointers because some was missing. */
+  readonly complete?: string | undefined;
   /** The user's reason for keeping it. */
   readonly lockReason?: string | undefined;
   readonly ephemeral: boolean;
@@ -101,11 +103,11 @@ export function parseState(text: string, file: string): WorktreeState {
   ] as const) {
     if (typeof state[key] !== 'string' || state[key] === '') throw invalid(file, `has no ${key}`);
   }
-  for (const key of ['admin', 'branch', 'layer', 'lockReason', 'backend', 'bootId'] as const) {
+  for (const key of ['admin', 'branch', 'layer', 'complete', 'lockReason', 'backend', 'bootId'] as const) {
     if (state[key] !== undefined && typeof state[key] !== 'string')
       throw invalid(file, `has a strange ${key}`);
   }
-  for (const key of ['admin', 'layer', 'id'] as const) {
+  for (const key of ['admin', 'layer', 'complete', 'id'] as const) {
     const name = state[key];
     // These are joined to directories that are removed some day.
     if (name !== undefined && !/^[A-Za-z0-9_][A-Za-z0-9._+-]*$/.test(name)) {
