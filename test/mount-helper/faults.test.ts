@@ -281,7 +281,6 @@ async function assertMountable(t: ExecutionContext, sandbox: MountSandbox, when:
     await sandbox.program('umount', sandbox.merged);
     return false;
   });
-  t.is(await sandbox.calls.readFile(sandbox.path('f')), 'content', when);
   await sandbox.unmount();
   t.deepEqual(recordFiles(sandbox), [], when);
   const { calls, dir, upper, work } = { ...sandbox, calls: hostCalls() };
@@ -301,9 +300,11 @@ for (const subject of OURS) {
     async (t) => {
       t.timeout(180_000);
       const sandbox = await createMountSandbox(t, subject, { lowers: [{ f: 'content' }] });
-      await sandbox.prepare();
       const { env } = sandbox;
-      // Whoever is traced by an ordinary user gets no rights by a set-user-id bit: strace is not for the server.
+      // The directories of records are there from now on.
+      await sandbox.mount();
+      await sandbox.unmount();
+      rmSync(`${sandbox.work}.git2db-stamp`);
       const command = [...subject.prefix, ...sandbox.mountCommand()];
       const points = await changesOf(command, env, join(sandbox.dir, 'trace'));
       await sandbox.unmount();
@@ -318,6 +319,9 @@ for (const subject of OURS) {
       }
       // Not all: how often a call is made before it differs a little from run to run.
       t.true(killed > points.length / 2, `${killed} of ${points.length} points were reached`);
+      await sandbox.mount();
+      t.is(await sandbox.calls.readFile(sandbox.path('f')), 'content');
+      await sandbox.unmount();
       for (const pid of processesUsing(sandbox.dir)) await processEnd(pid);
     },
   );

@@ -101,7 +101,7 @@ export class Injection {
 /** By which a program leaves something behind. */
 const CHANGES =
   'mkdir,mkdirat,mknod,mknodat,link,linkat,symlink,rename,renameat,renameat2,unlink,unlinkat,rmdir,' +
-  'chmod,fchmod,fchmodat,chown,fchown,setxattr,fsetxattr,removexattr,mount,flock,openat';
+  'chmod,fchmod,fchmodat,chown,fchown,setxattr,fsetxattr,removexattr,mount,openat';
 
 /**
  * Runs a command, and returns every system call by which it changed something, in order, as `Injection` names
