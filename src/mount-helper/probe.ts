@@ -28,7 +28,14 @@ import { prepareMount } from './preparation.ts';
 import { endProcess, waitForEnd } from './process-end.ts';
 import { identifyProcess } from './process-identity.ts';
 import { recordPlaces } from './record-places.ts';
-import { type MountFeatures, makeScratch, removeScratch, type Scratch, tryMount } from './scratch.ts';
+import {
+  clearScratches,
+  type MountFeatures,
+  makeScratch,
+  removeScratch,
+  type Scratch,
+  tryMount,
+} from './scratch.ts';
 import { MNT_DETACH, UMOUNT_NOFOLLOW, umount2 } from './system/kernel.ts';
 import { cString } from './system/libc.ts';
 import { unmountEntry, unmountFuseEntry } from './unmount-entry.ts';
@@ -73,6 +80,10 @@ const ALL: readonly BackendName[] = ['kernel', 'fuse', 'userns'];
 export async function probe(directory: Buffer, { backend = 'auto', env }: ProbeRequest): Promise<Probe> {
   const caller = readCaller();
   const backends: ProbeFinding[] = [];
+  await clearScratches(directory, async (merged) => {
+    const entry = findMount(readMountTable(), merged);
+    if (entry !== undefined) await unmountFuseEntry(entry, true);
+  });
   for (const name of backend === 'auto' ? ALL : candidatesFor(backend)) {
     backends.push(await probeBackend(name, directory, caller, env));
   }

@@ -3,11 +3,15 @@ import {
   chmodSync,
   closeSync,
   constants,
+  fstatSync,
   mkdirSync,
   mkdtempSync,
   openSync,
+  readdirSync,
   readFileSync,
+  readlinkSync,
   renameSync,
+  rmdirSync,
   rmSync,
   statSync,
   writeFileSync,
@@ -15,11 +19,14 @@ import {
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { type BackendName, DEFAULT_OPTIONS, type MountOptions } from './mount-options.ts';
 import { joinPath, realPath, showPath } from './path.ts';
+import { flock, LOCK_EX, LOCK_NB } from './system/libc.ts';
 
 export interface Scratch {
-  /** Of this directory everything else is made, and with it removed. */
+  /** In this directory everything else is made, and with it removed. */
   readonly directory: Buffer;
   readonly options: MountOptions;
+  /** Keeps the directory locked: its prober lives. */
+  readonly fd: number;
 }
 
 /** What a mount can do beyond the least. */
@@ -30,6 +37,9 @@ export interface MountFeatures {
   readonly temporaryFiles: boolean;
 }
 
+const PREFIX = '.git2db-probe-';
+/** It is made, and locked, in less. */
+const LITTER_AFTER_MS = 60_000;
 const O_TMPFILE = 0o20000000 | constants.O_DIRECTORY;
 const CONTENT = 'from below\n';
 
@@ -41,11 +51,13 @@ export function makeScratch(target: Buffer, backend: BackendName): Scratch {
     if (!statSync(real).isDirectory())
       throw new Git2dbError('DIRECTORY_MISSING', `${showPath(real)} is no directory`);
     // mkdtemp of Node takes bytes, and its types say text only.
-    const prefix = joinPath(real, '.git2db-probe-') as unknown as string;
+    const prefix = joinPath(real, PREFIX) as unknown as string;
     directory = mkdtempSync(prefix, { encoding: 'buffer' }) as unknown as Buffer;
   } catch (error) {
     throw error instanceof Git2dbError ? error : explain(error, target);
   }
+  const fd = openSync(directory, 'r');
+  flock(fd, LOCK_EX | LOCK_NB);
   const at = (name: string) => joinPath(directory, name);
   for (const name of ['lower', 'lower/directory', 'upper', 'work', 'merged']) mkdirSync(at(name), 0o700);
   writeFileSync(at('lower/file'), CONTENT);
@@ -58,15 +70,62 @@ export function makeScratch(target: Buffer, backend: BackendName): Scratch {
     ...DEFAULT_OPTIONS,
     backend,
   };
-  return { directory, options };
+  return { directory, options, fd };
 }
 
 /** The mount must have ended. */
-export function removeScratch({ directory }: Scratch): void {
+export function removeScratch({ directory, fd }: Scratch): void {
+  removeTree(directory, fd);
+  closeSync(fd);
+}
+
+/** By the descriptor: whoever may write to the directory around it could put another one in its place. */
+function removeTree(directory: Buffer, fd: number): void {
+  const pinned = Buffer.from(`/proc/self/fd/${fd}`);
   // The kernel's own part of the work directory has no permissions at all.
-  const kernels = joinPath(directory, 'work/work');
+  const kernels = joinPath(pinned, 'work/work');
   if (statSync(kernels, { throwIfNoEntry: false }) !== undefined) chmodSync(kernels, 0o700);
-  rmSync(directory, { recursive: true, force: true });
+  for (const name of readdirSync(pinned)) rmSync(joinPath(pinned, name), { recursive: true, force: true });
+  rmdirSync(directory);
+}
+
+/**
+ * Removes what probes of this user that were killed have left in `target`; their mounts are ended by `unmount`.
+ * What cannot be removed stays.
+ */
+export async function clearScratches(
+  target: Buffer,
+  unmount: (merged: Buffer) => Promise<void>,
+): Promise<void> {
+  for (const name of namesIn(target)) {
+    const directory = joinPath(target, name);
+    let fd: number;
+    try {
+      fd = openSync(directory, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+    } catch {
+      continue;
+    }
+    try {
+      const { uid, mtimeMs } = fstatSync(fd);
+      const isOld = Date.now() - mtimeMs > LITTER_AFTER_MS;
+      if (uid !== process.geteuid?.() || !isOld || flock(fd, LOCK_EX | LOCK_NB) < 0) continue;
+      const place = readlinkSync(`/proc/self/fd/${fd}`, { encoding: 'buffer' });
+      await unmount(joinPath(place, 'merged'));
+      removeTree(directory, fd);
+    } catch {
+      // In use after all, or somebody else has changed it: it is no reason not to probe.
+    } finally {
+      closeSync(fd);
+    }
+  }
+}
+
+function namesIn(target: Buffer): string[] {
+  try {
+    return readdirSync(target, { encoding: 'latin1' }).filter((name) => /^\.git2db-probe-\w{6}$/.test(name));
+  } catch {
+    return [];
+  }
 }
 
 function explain(error: unknown, target: Buffer): Git2dbError {

@@ -335,7 +335,7 @@ const fuseFault = test.macro({
     const script =
       'cd "$0" && : >device && : >config && chmod 0666 device && mount --bind device /dev/fuse && ' +
       `{ [ ! -e /etc/fuse.conf ] || mount --bind config /etc/fuse.conf; } && ${change} && ` +
-      'exec setpriv --reuid 65534 --regid 65534 --clear-groups env "$@"';
+      'exec $wrapper setpriv --reuid 65534 --regid 65534 --clear-groups env "$@"';
     const settings = Object.entries({ HOME: join(folder, 'home'), ...env }).map(
       ([key, value]) => `${key}=${value}`,
     );
@@ -378,6 +378,26 @@ asUser(
   {},
   EXIT_CODES.FUSE_FORBIDDEN,
   /chmod 0666 \/dev\/fuse/,
+);
+asUser(
+  'no device',
+  fuseFault,
+  // All that is left of /dev is what Node needs.
+  'mkdir dev && mount -t tmpfs none dev && for file in null zero urandom; do ' +
+    ': >dev/$file && mount --bind /dev/$file dev/$file || exit; done && mount --rbind dev /dev',
+  '',
+  {},
+  EXIT_CODES.FUSE_MISSING,
+  /modprobe fuse/,
+);
+asUser(
+  'a kernel that is too old, or says so',
+  fuseFault,
+  'wrapper="setarch --uname-2.6"',
+  '',
+  {},
+  EXIT_CODES.KERNEL_TOO_OLD,
+  /needs Linux 4\.20 .*another backend/,
 );
 asUser(
   'no fusermount3',

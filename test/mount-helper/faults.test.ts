@@ -5,6 +5,7 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { ExecutionContext } from 'ava';
+import { EXIT_CODES } from '../../src/exit-codes.ts';
 import { bytes, errnoOf, type SystemCalls } from './helpers/driver.ts';
 import { type LayerSpec, sparseFile } from './helpers/layers.ts';
 import { recordFiles, until } from './helpers/mount-list.ts';
@@ -267,8 +268,6 @@ for (const subject of FUSE) {
 }
 
 const OURS = SUBJECTS.filter(({ backend }) => ['fuse', 'kernel', 'userns'].includes(backend));
-const UPPER_BUSY = 35;
-const MERGED_NOT_EMPTY = 30;
 
 /** After the end of a command in the middle of a mount: mounts, and takes care that nothing else is left. */
 async function assertMountable(t: ExecutionContext, sandbox: MountSandbox, when: string): Promise<void> {
@@ -277,7 +276,10 @@ async function assertMountable(t: ExecutionContext, sandbox: MountSandbox, when:
     const run = await sandbox.tryMount();
     if (run.status === 0) return true;
     // What a killed command has started may still be on its way, or be the mount that was asked for.
-    t.true([UPPER_BUSY, MERGED_NOT_EMPTY].includes(run.status), `${when}: ${run.stderr}`);
+    t.true(
+      [EXIT_CODES.UPPER_BUSY, EXIT_CODES.MERGED_NOT_EMPTY].includes(run.status),
+      `${when}: ${run.stderr}`,
+    );
     await sandbox.program('umount', sandbox.merged);
     return false;
   });
@@ -326,6 +328,25 @@ for (const subject of OURS) {
     },
   );
 }
+
+mountTest(
+  'passthrough that an ordinary user insists on is refused, and nothing is mounted',
+  async (t, create) => {
+    const sandbox = await create({ lowers: [{ f: 'content' }] });
+    const run = await sandbox.tryMount(['passthrough=on']);
+    t.is(run.status, EXIT_CODES.BACKEND_UNAVAILABLE, run.stderr);
+    t.regex(run.stderr, /^git2db-mount: passthrough=on: .*root.*leave it out\n$/);
+    t.deepEqual(mountsAt(sandbox.merged), []);
+    t.deepEqual(recordFiles(sandbox), []);
+    for (const path of [sandbox.upper, sandbox.work]) t.deepEqual(await hostCalls().list(bytes(path)), []);
+    t.deepEqual((await hostCalls().list(bytes(`${sandbox.dir}/store`))).sort(), ['upper', 'work']);
+    for (const pid of processesUsing(sandbox.dir)) await processEnd(pid);
+    await sandbox.mount();
+    t.is(await sandbox.calls.readFile(sandbox.path('f')), 'content');
+    await sandbox.unmount();
+  },
+  ({ backend, isRoot }) => backend === 'fuse' && !isRoot,
+);
 
 const needsRoot = process.getuid!() === 0 ? undefined : 'needs root';
 

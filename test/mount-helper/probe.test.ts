@@ -1,4 +1,14 @@
-import { chmodSync, chownSync, mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  rmSync,
+  utimesSync,
+  writeFileSync,
+} from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
@@ -6,7 +16,8 @@ import { type DoctorHost, examine, formatFindings, type Patient } from '../../sr
 import type { ListedMount } from '../../src/mount-helper/list.ts';
 import { openDevFuse } from './helpers/dev-fuse.ts';
 import type { Run } from './helpers/driver.ts';
-import { runCommand } from './helpers/mount-sandbox.ts';
+import { mountsAt, runCommand } from './helpers/mount-sandbox.ts';
+import { killedAt, straceMissing } from './helpers/server.ts';
 import { PROGRAM, type Subject, subjectNamed } from './helpers/subjects.ts';
 import { onSubject } from './helpers/suite.ts';
 
@@ -86,6 +97,30 @@ for (const [subject, who] of [
     },
   );
 }
+
+onSubject(
+  { ...subjectNamed('kernel'), missing: subjectNamed('kernel').missing ?? straceMissing() },
+  'a probe that was killed is cleared away by the next one, with its mount',
+  async (t) => {
+    const directory = place(t, asRoot);
+    const probe = [process.execPath, PROGRAM, 'probe', '--backend', 'kernel', directory];
+    const env = { PATH: process.env.PATH, HOME: directory };
+    const killed = await runCommand(killedAt('umount2:when=1', probe), env);
+    t.regex(killed.stderr, /killed by SIGKILL/);
+    const left = readdirSync(directory);
+    t.is(left.length, 1, left.join());
+    t.is(mountsAt(join(directory, left[0]!, 'merged')).length, 1);
+    // Others look like it: one of a probe that may just have begun, a file, somebody's directory.
+    const kept = ['.git2db-probe-young0', '.git2db-probe-file00', '.git2db-probe-notes'];
+    for (const name of [kept[0]!, kept[2]!]) mkdirSync(join(directory, name));
+    writeFileSync(join(directory, kept[1]!), '');
+    for (const name of [left[0]!, kept[1]!, kept[2]!])
+      utimesSync(join(directory, name), 1_000_000_000, 1_000_000_000);
+    t.is((await runCommand(probe, env)).status, 0);
+    t.deepEqual(readdirSync(directory).sort(), kept.sort());
+    t.false(readFileSync('/proc/self/mountinfo', 'latin1').includes(directory));
+  },
+);
 
 onSubject(asUser, 'probe names the one backend that was asked for', async (t) => {
   const directory = place(t, asUser);

@@ -17,6 +17,7 @@ import fc from 'fast-check';
 import type { Caller } from '../../src/mount-helper/caller.ts';
 import { decodeStamp, encodeStamp, type Stamp, stampPlaces } from '../../src/mount-helper/overlay/stamp.ts';
 import { adoptHold, findStamp, holdUpper } from '../../src/mount-helper/overlay/upper-hold.ts';
+import { openWorkDirectory } from '../../src/mount-helper/overlay/work-directory.ts';
 import { chooseNamespace, type UpperSigns } from '../../src/mount-helper/overlay/xattr-namespace.ts';
 import { Git2dbError } from '../../src/xet/errors.ts';
 
@@ -89,6 +90,21 @@ test('where the name would be too long the stamp lies in the work directory', (t
   const work = Buffer.from(join(folder, 'w'.repeat(250)));
   t.deepEqual(stampPlaces(work).map(String), [`${work}/git2db-stamp`]);
   t.is(stampPlaces(Buffer.from('/a/w')).length, 2);
+});
+
+test('a stamp in the work directory is written without any other name there, over what a crash has left', (t) => {
+  const { folder, upperBytes } = layers(t);
+  const work = Buffer.from(join(folder, 'w'.repeat(250)));
+  mkdirSync(join(work.toString(), 'git2db'), { recursive: true });
+  writeFileSync(join(work.toString(), 'git2db/stamp.000000000000'), '{"for');
+  const hold = holdUpper(upperBytes, work, () => STAMP);
+  hold.update({ redirectsUsed: true });
+  hold.release();
+  t.deepEqual(readdirSync(work).map(String).sort(), ['git2db', 'git2db-stamp']);
+  t.deepEqual(findStamp(work), { ...STAMP, redirectsUsed: true });
+  t.deepEqual(readdirSync(folder).sort(), ['upper', 'work', 'w'.repeat(250)].sort());
+  openWorkDirectory(work).close();
+  t.deepEqual(readdirSync(work).map(String), ['git2db-stamp']);
 });
 
 test('a held upper is refused to others, by its stamp and by itself', (t) => {

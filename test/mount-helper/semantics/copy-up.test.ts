@@ -12,7 +12,7 @@ import {
   symlink,
 } from '../helpers/layers.ts';
 import { ORDINARY_USER } from '../helpers/subjects.ts';
-import { fails, OverlaySuite } from '../helpers/suite.ts';
+import { fails, mountTest, OverlaySuite } from '../helpers/suite.ts';
 
 const suite = new OverlaySuite();
 const MIB = 1 << 20;
@@ -293,6 +293,20 @@ suite.test(
   async (t, { calls, at }) => {
     await calls.writeFile(at('one'), 'new');
     t.is(await calls.readFile(at('two')), 'old');
+  },
+);
+
+mountTest(
+  "a name that is found only after a remount is the lower file, as with the kernel's index=off",
+  async (t, create) => {
+    const sandbox = await create({ lowers: [{ one: 'old', two: hardLink('one') }] });
+    await sandbox.mount();
+    await sandbox.calls.writeFile(sandbox.path('one'), 'new');
+    await sandbox.remount();
+    const { calls } = sandbox;
+    t.is(await calls.readFile(sandbox.path('one')), 'new');
+    t.is(await calls.readFile(sandbox.path('two')), 'old');
+    t.not((await calls.stat(sandbox.path('one'))).ino, (await calls.stat(sandbox.path('two'))).ino);
   },
 );
 
