@@ -53,7 +53,7 @@ export const NO_OPERANDS: Operands = { usage: '', min: 0, max: 0 };
 /** What a command may know of the world. Only main.ts looks at `process`. */
 export interface CommandContext {
   readonly output: Output;
-  /** True with `--json`: the command prints exactly one JSON document. */
+  /** True with `--json`: the command prints exactly one JSON document, or one a line where it goes on telling. */
   readonly json: boolean;
   readonly cwd: string;
   readonly env: Readonly<Record<string, string | undefined>>;

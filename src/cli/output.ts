@@ -13,6 +13,9 @@ export interface Sink {
   write(text: string | Uint8Array): unknown;
   readonly isTTY?: boolean | undefined;
   readonly columns?: number | undefined;
+  /** Of a stream: more was written than its reader has taken. */
+  readonly writableNeedDrain?: boolean | undefined;
+  readonly once?: ((event: string, listener: () => void) => unknown) | undefined;
 }
 
 export interface OutputOptions {
@@ -72,6 +75,20 @@ export class Output {
   bytes(bytes: Uint8Array): void {
     this.#clearBar();
     this.#options.stdout.write(bytes);
+  }
+
+  /** One of the documents of a command that goes on telling: each on a line of its own. */
+  jsonLine(document: unknown): void {
+    this.data(JSON.stringify(document));
+  }
+
+  /** Resolves when whoever reads the data has taken enough of it for more to come, or has gone away. */
+  async drained(): Promise<void> {
+    const { stdout } = this.#options;
+    if (stdout.writableNeedDrain !== true || stdout.once === undefined) return;
+    await new Promise<void>((resolve) => {
+      for (const event of ['drain', 'close', 'error']) stdout.once!(event, () => resolve());
+    });
   }
 
   /** The one document of `--json`. */

@@ -4,7 +4,7 @@
  */
 import { Git2dbError } from '../xet/errors.ts';
 import { NameError } from './errors.ts';
-import { indexOf, type RepositoryRecord } from './metadata.ts';
+import { encodeRecord, indexOf, type RepositoryRecord } from './metadata.ts';
 import { isOwnPath } from './own-path.ts';
 import type { AskedRecord, NewRecord } from './record-sink.ts';
 import { parseRemoteUrl } from './remote-url.ts';
@@ -41,6 +41,10 @@ export class Draft {
   #names: NameTable | undefined;
   #places: NameTable | undefined;
 
+  /** What was looked at, by what it was asked for with: an id, or a name that was not there. */
+  readonly #seen = new Map<string, RepositoryRecord | undefined>();
+  #sawAll = false;
+
   constructor(base: Snapshot) {
     this.base = base;
     this.#records = new Map(indexOf(base.metadata.repositories).byId);
@@ -55,6 +59,60 @@ export class Draft {
   get snapshot(): Snapshot {
     this.#snapshot ??= new Snapshot({ ...this.base.metadata, repositories: [...this.#records.values()] });
     return this.#snapshot;
+  }
+
+  /** As `snapshot.find`, noted as what the changes may depend on. */
+  find(query: string): RepositoryRecord | undefined {
+    const record = this.snapshot.find(query);
+    this.#see(query, record);
+    return record;
+  }
+
+  /** As `snapshot.list`; whatever comes after it may depend on all there is. */
+  list(): readonly RepositoryRecord[] {
+    this.#sawAll = true;
+    return this.snapshot.list();
+  }
+
+  #see(query: string, record: RepositoryRecord | undefined): void {
+    const before = record === undefined ? undefined : this.base.byId(record.id);
+    if (record === undefined) this.#seen.set(query, undefined);
+    else if (before !== undefined) this.#seen.set(record.id, before);
+  }
+
+  /**
+   * The same changes of a newer state of the registry. Undefined where somebody else has changed what was looked
+   * at or changed here. Throws NAME_TAKEN where a name was given to somebody else.
+   */
+  rebase(now: Snapshot): Draft | undefined {
+    if (this.#sawAll || this.base.metadata.registryId !== now.metadata.registryId) return undefined;
+    for (const [query, before] of this.#seen) {
+      const after = before === undefined ? now.find(query) : now.byId(before.id);
+      if (!isEqual(before, after)) return undefined;
+    }
+    const next = new Draft(now);
+    const own = this.#records;
+    const changed = [...own.values()].filter((record) => this.base.byId(record.id) !== record);
+    for (const { id } of this.base.metadata.repositories) {
+      if (!own.has(id)) next.#records.delete(id);
+    }
+    for (const record of changed) {
+      const old = this.base.byId(record.id);
+      if (!isEqual(old, now.byId(record.id))) return undefined;
+      next.#records.delete(record.id);
+    }
+    next.#snapshot = undefined;
+    for (const record of changed) {
+      checkFree(record.name, next.#nameTable());
+      if (next.snapshot.byPath(record.path) !== undefined) return undefined;
+      if (!record.adopted && next.#placeTable().collision(placeName(record)) !== undefined) return undefined;
+      next.#put(record);
+      next.#nameTable().add(record.name);
+      if (!record.adopted) next.#placeTable().add(placeName(record));
+    }
+    next.effects.push(...this.effects);
+    next.claimed.push(...this.claimed);
+    return next;
   }
 
   records(): readonly RepositoryRecord[] {
@@ -103,7 +161,7 @@ export class Draft {
 
   /** The record as it is afterwards, the same object if nothing changes. Throws as `add`, and NOT_FOUND. */
   update(query: string, patch: RecordPatch): RepositoryRecord {
-    const old = this.snapshot.get(query);
+    const old = this.find(query) ?? this.snapshot.get(query);
     const name = patch.name ?? old.name;
     if (name !== old.name) {
       checkName(name);
@@ -137,7 +195,7 @@ export class Draft {
 
   /** `discard`: its directory, which is ours, is deleted as well. */
   remove(query: string, { discard }: { readonly discard: boolean }): RepositoryRecord {
-    const record = this.snapshot.get(query);
+    const record = this.find(query) ?? this.snapshot.get(query);
     this.#records.delete(record.id);
     this.#snapshot = undefined;
     this.#names?.delete(record.name);
@@ -169,6 +227,11 @@ export class Draft {
     for (let number = 2; taken.collision(place) !== undefined; number++) place = `${name}-${number}`;
     return `repos/${place}`;
   }
+}
+
+/** Of two snapshots: one record is two objects where another process has written the file. */
+function isEqual(a: RepositoryRecord | undefined, b: RepositoryRecord | undefined): boolean {
+  return a === b || (a !== undefined && b !== undefined && encodeRecord(a) === encodeRecord(b));
 }
 
 function placeName({ path }: RepositoryRecord): string {

@@ -120,14 +120,20 @@ export function encodeMetadata(metadata: RegistryMetadata): Buffer {
 const encodedRecords = new WeakMap<RepositoryRecord, string>();
 
 /** Records are never changed in place, so the line of each is made once. */
-function encodeRecord(record: RepositoryRecord): string {
+export function encodeRecord(record: RepositoryRecord): string {
   let line = encodedRecords.get(record);
   if (line === undefined) {
     const { [unknownKeys]: others, ...known } = record;
-    line = JSON.stringify({ ...known, ...others });
+    line = JSON.stringify({ ...inOrder(known), ...others });
     encodedRecords.set(record, line);
   }
   return line;
+}
+
+/** The same record has the same line, whoever has put it together. */
+function inOrder(known: RepositoryRecord): Record<string, unknown> {
+  const { id, name, url, path, adopted, bare, trusted, trackingRef, createdAt, updatedAt, metadata } = known;
+  return { id, name, url, path, adopted, bare, trusted, trackingRef, createdAt, updatedAt, metadata };
 }
 
 const METADATA_KEYS = new Set(['version', 'registryId', 'root', 'generation', 'transaction', 'repositories']);

@@ -79,7 +79,7 @@ export function registerIn(draft: Draft, { asked, entry }: FoundRepository): Rep
     (asked.name === undefined ? undefined : snapshot.byName(asked.name));
   if (known === undefined) return draft.add(entry);
   checkSame(known, asked);
-  return known;
+  return draft.find(known.id) ?? known;
 }
 
 function locate(layout: RegistryLayout, options: RegisterOptions, id: RepoId | undefined): RepositoryPaths {

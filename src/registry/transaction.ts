@@ -3,9 +3,10 @@
  *
  * `serializable` holds the registry's lock from the beginning to the end: nothing can come in between, and
  * everybody else waits (or gives up, with LOCK_TIMEOUT, after their own patience). `optimistic` takes the
- * lock for the end only and then demands that nobody has changed the registry since the beginning: whoever
- * did wins, and this one fails with CONFLICT, having taken back what it did. Either way nobody sees a
- * part of it.
+ * lock for the end only. If somebody has changed the registry since the beginning, the changes are made to what
+ * it is now, unless that somebody has changed an entry that was looked at or changed here, or taken a name: whoever
+ * was first wins, and this one fails with CONFLICT, having taken back what it did. Who asks for the list has looked
+ * at all entries. Either way nobody sees a part of it.
  */
 import { rm } from 'node:fs/promises';
 import { Git2dbError } from '../xet/errors.ts';
@@ -25,6 +26,7 @@ import type { RegistryLayout } from './registry-layout.ts';
 import type { LockedRegistry, RegistryStore } from './registry-store.ts';
 import { matches, type RepositoryFilter } from './repository-filter.ts';
 import { checkName } from './repository-name.ts';
+import type { Snapshot } from './snapshot.ts';
 import type { WorktreeHome } from './worktree/driver.ts';
 
 export type Isolation = 'serializable' | 'optimistic';
@@ -79,15 +81,16 @@ export class Transaction implements RecordSink {
 
   /** By id or name, with the changes so far. Throws NOT_FOUND. */
   get(query: string): RepositoryRecord {
-    return this.#open().snapshot.get(query);
+    const draft = this.#open();
+    return draft.find(query) ?? draft.snapshot.get(query);
   }
 
   find(query: string): RepositoryRecord | undefined {
-    return this.#open().snapshot.find(query);
+    return this.#open().find(query);
   }
 
   list(filter?: RepositoryFilter): readonly RepositoryRecord[] {
-    const all = this.#open().snapshot.list();
+    const all = this.#open().list();
     return filter === undefined ? all : all.filter((record) => matches(record, filter));
   }
 
@@ -244,12 +247,22 @@ export async function runTransaction<T>(
 
 function commitUnchanged(locked: LockedRegistry, layout: RegistryLayout, draft: Draft): Promise<Finish> {
   const [before, now] = [draft.base.generation, locked.snapshot.generation];
-  if (before !== now || draft.base.metadata.registryId !== locked.snapshot.metadata.registryId) {
-    throw new ConflictError(
-      `the registry has changed since the transaction began (generation ${before}, now ${now}): nothing of it was done; ` +
-        'begin it again, or with isolation "serializable"',
-      { data: { before, now } },
-    );
+  const isSame = before === now && draft.base.metadata.registryId === locked.snapshot.metadata.registryId;
+  const current = isSame ? draft : rebased(draft, locked.snapshot);
+  if (current !== undefined) return applyDraft(locked, layout, current);
+  throw new ConflictError(
+    `somebody has changed what the transaction looked at, or changed, since it began (generation ${before}, now ${now}): ` +
+      'nothing of it was done; begin it again, or with isolation "serializable"',
+    { data: { before, now } },
+  );
+}
+
+/** Undefined where it conflicts. */
+function rebased(draft: Draft, now: Snapshot): Draft | undefined {
+  try {
+    return draft.rebase(now);
+  } catch (error) {
+    if (error instanceof Git2dbError && error.code === 'NAME_TAKEN') return undefined;
+    throw error;
   }
-  return applyDraft(locked, layout, draft);
 }

@@ -244,3 +244,29 @@ test('a slip of one letter in three is recognised, another word is not', (t) => 
   t.is(nearest('compl', ['completion', 'xet']), 'completion');
   t.is(nearest('gc', ['fsck', 'status']), undefined);
 });
+
+test('what is written piece by piece waits for a reader that is slower', async (t) => {
+  let isFull = false;
+  const waiting: (() => void)[] = [];
+  const stdout = {
+    write: () => {
+      isFull = true;
+    },
+    get writableNeedDrain() {
+      return isFull;
+    },
+    once: (event: string, listener: () => void) => event === 'drain' && waiting.push(listener),
+  };
+  const output = createOutput({ quiet: false, verbose: false }, { stdout, stderr: stdout, env: {} });
+  await output.drained();
+  output.bytes(Buffer.from('a piece'));
+  let isTaken = false;
+  const drained = output.drained().then(() => {
+    isTaken = true;
+  });
+  await new Promise((resolve) => setImmediate(resolve));
+  t.false(isTaken);
+  for (const listener of waiting) listener();
+  await drained;
+  t.true(isTaken);
+});

@@ -344,3 +344,15 @@ test('changes are told as they happen, whoever makes them, until the signal', as
   // biome-ignore lint/correctness/noUnusedVariables: there must be none.
   for await (const event of registry.watch({ signal: AbortSignal.abort() })) t.fail();
 });
+
+test('a watch that is told of nothing ends by its signal alone', async (t) => {
+  const sandbox = createRegistrySandbox(t);
+  const registry = await sandbox.open();
+  const ending = new AbortController();
+  const events = registry.watch({ signal: ending.signal, intervalMs: 2 ** 31 - 1 })[Symbol.asyncIterator]();
+  const next = events.next();
+  // It waits by now: nothing but the signal can wake it.
+  await new Promise((resolve) => setImmediate(resolve));
+  ending.abort();
+  t.deepEqual(await next, { done: true, value: undefined });
+});

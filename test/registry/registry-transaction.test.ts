@@ -109,7 +109,7 @@ for (const isolation of ['optimistic', 'serializable'] as const) {
   });
 }
 
-test('optimistic: whoever changes the registry in between wins, and the transaction fails as a whole', async (t) => {
+test('optimistic: whoever changes an entry of it in between wins, and the transaction fails as a whole', async (t) => {
   const sandbox = createRegistrySandbox(t);
   const registry = await sandbox.open();
   const other = await sandbox.open();
@@ -121,6 +121,7 @@ test('optimistic: whoever changes the registry in between wins, and the transact
       transaction.update('a', { metadata: { by: 'transaction' } });
       transaction.onUndo(() => void undone++);
       await other.register({ path: b });
+      await other.update('a', { trusted: true });
     }),
     { instanceOf: ConflictError },
   );
@@ -157,6 +158,65 @@ test('serializable: others wait for the end, and nothing comes in between', asyn
   await waiting;
   t.deepEqual(order, ['transaction', 'other']);
   t.is(registry.list().length, 2);
+});
+
+test('optimistic: what others change meanwhile is kept, and only what the transaction looked at conflicts', async (t) => {
+  const sandbox = createRegistrySandbox(t);
+  const registry = await sandbox.open();
+  const other = await sandbox.open();
+  const paths = await Promise.all(['a', 'b', 'c', 'd'].map((name) => sandbox.repository(name)));
+  const [a, b, c, d] = paths as [string, string, string, string];
+  for (const path of [a, b]) await registry.register({ path });
+  await registry.transaction(async (transaction) => {
+    transaction.update('a', { metadata: { by: 'transaction' } });
+    transaction.register({ path: c });
+    await other.update('b', { metadata: { by: 'other' } });
+    await other.register({ path: d });
+  });
+  t.deepEqual(
+    registry.list().map(({ name, metadata }) => `${name} ${metadata.by ?? '-'}`),
+    ['a transaction', 'b other', 'c -', 'd -'],
+  );
+  const conflicts: [string, (transaction: Transaction) => void, () => Promise<unknown>][] = [
+    [
+      'an entry it read',
+      (transaction) => void transaction.get('b'),
+      () => other.update('b', { trusted: true }),
+    ],
+    [
+      'a name it found free',
+      (transaction) => void transaction.find('e'),
+      () => other.update('d', { name: 'e' }),
+    ],
+    ['the list', (transaction) => void transaction.list(), () => other.update('b', { trusted: false })],
+    [
+      'a name it gives',
+      (transaction) => void transaction.update('c', { name: 'f' }),
+      () => other.update('e', { name: 'f' }),
+    ],
+    [
+      'an entry it takes out',
+      (transaction) => void transaction.unregister('c'),
+      () => other.update('c', { trusted: true }),
+    ],
+  ];
+  for (const [what, look, change] of conflicts) {
+    await t.throwsAsync(
+      registry.transaction(async (transaction) => {
+        look(transaction);
+        transaction.update('a', { metadata: { by: what } });
+        await change();
+      }),
+      { instanceOf: ConflictError },
+      what,
+    );
+  }
+  t.is(registry.get('a').metadata.by, 'transaction');
+  t.deepEqual(
+    registry.list().map(({ name }) => name),
+    ['a', 'b', 'c', 'f'],
+  );
+  t.deepEqual(await registry.verify(), []);
 });
 
 test('a signal ends a transaction with nothing done, and a bad isolation is refused', async (t) => {

@@ -92,7 +92,10 @@ JSON: {"files":[{"path","change","from":{"path"},"similarity","modes":{"from","t
       for await (const piece of handle.diff.patch({ ...wanted, context: lines, binary })) {
         differs = true;
         if (json) pieces.push(piece);
-        else output.bytes(piece);
+        else {
+          output.bytes(piece);
+          await output.drained();
+        }
       }
       if (json) output.json({ patch: Buffer.concat(pieces).toString('utf8') });
       return options['exit-code'] && differs ? EXIT_FALSE : EXIT_OK;

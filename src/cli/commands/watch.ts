@@ -11,8 +11,8 @@ export const watchCommand = defineCommand({
 process, until it is interrupted, --count events were told or --seconds have passed; all
 of these are a success.
 
-JSON: {"events":[{"kind","repository"}]} at the end; "kind" is added, updated or removed,
-"repository" ${RECORD_KEYS}.`,
+JSON: a line for each event, as it happens: {"kind","repository"}; "kind" is added,
+updated or removed, "repository" ${RECORD_KEYS}.`,
   operands: NO_OPERANDS,
   options: {
     ...REGISTRY_OPTIONS,
@@ -31,16 +31,14 @@ JSON: {"events":[{"kind","repository"}]} at the end; "kind" is added, updated or
     return withRegistry(options, context, async ({ db, signal: interrupted }) => {
       const ends = seconds === undefined ? [] : [AbortSignal.timeout(Math.min(seconds * 1000, 2 ** 31 - 1))];
       const signal = AbortSignal.any([interrupted, ...ends]);
-      const events: object[] = [];
       let told = 0;
       output.detail(`watching ${db.root}`);
       for await (const { kind, record } of db.watch({ signal })) {
-        if (json) events.push({ kind, repository: recordDocument(record, db.absolutePath(record)) });
+        if (json) output.jsonLine({ kind, repository: recordDocument(record, db.absolutePath(record)) });
         else output.data(`${kind} ${record.name}`);
         told++;
         if (told >= limit) break;
       }
-      if (json) output.json({ events });
       return EXIT_OK;
     });
   },

@@ -100,12 +100,11 @@ mounted or not.
 
 ${REPO_MANUAL}
 
-JSON: {"dryRun","worktrees","layers"}: names of what was removed. A dry run knows no
-layers.`,
+JSON: {"dryRun","worktrees","layers"}: names of what was removed, or would be.`,
   operands: { usage: '[REPO]', min: 0, max: 1, complete: 'repository' },
   options: {
     ...REGISTRY_OPTIONS,
-    'dry-run': { type: 'boolean', alias: 'n', describe: 'Only tell what git would forget' },
+    'dry-run': { type: 'boolean', alias: 'n', describe: 'Only tell what would be removed' },
   },
   examples: [['git2db worktree prune org/model', '']],
   exitCodes: COMMON_EXIT_CODES,
@@ -121,11 +120,12 @@ layers.`,
       );
       const said = `${stdout.toString('utf8')}\n${stderr}`;
       const worktrees = [...said.matchAll(/^Removing worktrees\/(.*?): /gm)].map(([, name]) => name!);
-      const layers = dryRun ? [] : await library.collectLayers(handle.home, { signal });
+      const layers = await library.collectLayers(handle.home, { signal, dryRun });
       if (json) output.json({ dryRun, worktrees, layers });
       else {
         for (const name of worktrees) output.data(printable(`${dryRun ? 'would forget' : 'forgot'} ${name}`));
-        if (layers.length > 0) output.note(`${count(layers.length, 'shared tree')} removed`);
+        if (layers.length > 0)
+          output.note(`${count(layers.length, 'shared tree')} ${dryRun ? 'would be removed' : 'removed'}`);
         if (worktrees.length + layers.length === 0) output.note('there is nothing to remove');
       }
       return EXIT_OK;

@@ -198,9 +198,10 @@ export class RemoteManager {
   /** Fetches, then moves, merges or rebases the current branch. Throws as these do. */
   async pull(remote?: string, options: PullOptions = {}): Promise<PullResult> {
     const name = await this.#named(remote);
-    const branch = options.branch ?? (await this.#upstreamOn(name));
-    const { strategy = 'ff', branch: _, autostash, hooks, ...rest } = options;
-    const refspecs = [fullRefName('branch', branch)];
+    const { strategy = 'ff', branch, autostash, hooks, ...rest } = options;
+    // Without a branch all that is configured comes, with the tags that belong to it; git notes what is to be merged.
+    if (branch === undefined) await this.#upstreamOn(name);
+    const refspecs = branch === undefined ? undefined : [fullRefName('branch', branch)];
     const fetched = await this.#network('pull from', name, { ...rest, refspecs }, (own) =>
       fetch(this.#place, name, own),
     );

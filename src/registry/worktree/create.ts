@@ -4,7 +4,7 @@
  * the other waits; and what a killed maker has left is known, and undone by whoever comes next.
  */
 import { rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { join } from 'node:path';
 import { Git2dbError, messageOf } from '../../xet/errors.ts';
 import { checkAborted, ReferenceError_ } from '../errors.ts';
 import type { GitPlace } from '../git-place.ts';
@@ -27,7 +27,7 @@ import { withLock } from './home-lock.ts';
 import { reasonsOf } from './overlay2.ts';
 import { finishRemoval } from './remove.ts';
 import { askAhead } from './settings.ts';
-import { derivedPaths, isWithin, requestedPath } from './target-path.ts';
+import { derivedPaths, isWithin, requestedPath, sharedDirectories } from './target-path.ts';
 import { Worktree } from './worktree.ts';
 import { noteState, readState, type WorktreeState, writeState } from './worktree-state.ts';
 import { homeLock, newId, readStates, reserve, worktreeDirectory, worktreeLock } from './worktree-store.ts';
@@ -114,7 +114,10 @@ async function claimOrFind(
       path: free,
       // The directory of derived paths is ours too, whichever of the worktrees in it goes last.
       madeDirectories: [
-        ...new Set([...(path === undefined ? [dirname(free)] : []), ...missingDirectories(free)]),
+        ...new Set([
+          ...(path === undefined ? sharedDirectories(free, home) : []),
+          ...missingDirectories(free),
+        ]),
       ].sort(),
       ref: spec.ref,
       branch: target.branch,

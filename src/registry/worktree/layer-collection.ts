@@ -18,24 +18,30 @@ import { homeLock, readStates } from './worktree-store.ts';
 /** A trial mount takes moments; one that is as old as this was left by a process that was killed. */
 const TRIAL_MS = 10 * 60_000;
 
-/** Names of the layers that were removed. */
+/** Names of the layers that were removed; with `dryRun`, that would be. */
 export async function collectLayers(
   home: WorktreeHome,
-  { signal }: { signal?: AbortSignal } = {},
+  { signal, dryRun = false }: { signal?: AbortSignal; dryRun?: boolean } = {},
 ): Promise<string[]> {
-  return withLock(homeLock(home), { signal }, () => collectLayersLocked(home));
+  return withLock(homeLock(home), { signal }, async () =>
+    dryRun ? unusedLayers(home) : collectLayersLocked(home),
+  );
+}
+
+/** For whoever holds the lock of the home. */
+function unusedLayers(home: WorktreeHome): string[] {
+  const { states, broken } = readStates(home);
+  // A record that cannot be read may use any of them.
+  if (broken.length > 0) return [];
+  const used = usedLayers(home, states);
+  return listLayers(home).filter((name) => !used.has(name));
 }
 
 /** As `collectLayers`, for whoever holds the lock of the home. */
 export async function collectLayersLocked(home: WorktreeHome): Promise<string[]> {
   await sweepLitter(home);
-  const { states, broken } = readStates(home);
-  // A record that cannot be read may use any of them.
-  if (broken.length > 0) return [];
-  const used = usedLayers(home, states);
   const removed: string[] = [];
-  for (const name of listLayers(home)) {
-    if (used.has(name)) continue;
+  for (const name of unusedLayers(home)) {
     const lock = await tryLock(layerLock(home, name));
     if (lock === undefined) continue;
     try {

@@ -37,6 +37,7 @@ import { forgetPointers, noteContent } from './note-content.ts';
 import { mountTree, TRIAL_PREFIX, treeState, unmountTree } from './overlay-mount.ts';
 import { removeTree } from './remove-tree.ts';
 import { committerIdentity, readSettings, type Settings } from './settings.ts';
+import { shareAdmin } from './shared-modes.ts';
 import { compareStat, type StatAgreement } from './stat-agreement.ts';
 import { copyWorktreeConfig, setMinimalStat } from './worktree-config.ts';
 import { noteState, type WorktreeState } from './worktree-state.ts';
@@ -187,6 +188,7 @@ async function createOverlay(
   }
   if (agreement === 'minimal') await setMinimalStat(context, settings, adminDirectory);
   finishAdmin(adminDirectory, 'overlay2', undefined);
+  shareAdmin(commonDir, admin, settings);
   await runPostCheckout(context, {
     ...mounted,
     path: state.path,

@@ -16,6 +16,7 @@ import { layerKey } from './layer-key.ts';
 import { unsuitedRepository } from './overlay2.ts';
 import { removeTree } from './remove-tree.ts';
 import { committerIdentity, readSettings } from './settings.ts';
+import { shareAdmin } from './shared-modes.ts';
 import { copyWorktreeConfig } from './worktree-config.ts';
 import { noteState, type WorktreeState } from './worktree-state.ts';
 import { worktreeDirectory } from './worktree-store.ts';
@@ -91,6 +92,7 @@ async function createReflink(
   await checkOut(place, { workTree: path, index, gitDir, tree: target.tree, signal });
   context.onProgress?.({ kind: 'checked-out' });
   finishAdmin(gitDir, 'reflink', undefined);
+  shareAdmin(commonDir, admin, settings);
   await runPostCheckout(context, { path, gitDir, settings, commit: target.commit });
   return state;
 }

@@ -1,6 +1,6 @@
 /** Where a worktree goes. */
 import { lstatSync, realpathSync } from 'node:fs';
-import { basename, dirname, isAbsolute, join, resolve } from 'node:path';
+import { basename, dirname, isAbsolute, join, relative, resolve } from 'node:path';
 import { errnoOf, Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
 import type { CheckoutTarget, WorktreeHome, WorktreeSpec } from './driver.ts';
@@ -35,11 +35,29 @@ export function* derivedPaths(
 ): Iterable<string> {
   const top = place.workTree ?? place.commonDir;
   const parent =
-    home.trees === undefined ? `${top}.worktrees` : join(home.trees, basename(top).replace(/\.git$/, ''));
+    home.trees === undefined ? `${top}.worktrees` : join(home.trees, repositoryName(top, home.trees));
   const name = directoryName(target.branch?.slice('refs/heads/'.length) ?? spec.ref);
   const first = realPathOf(join(parent, name));
   yield first;
   for (let i = 2; ; i++) yield `${first}-${i}`;
+}
+
+/** Below `repos` of the registry it is the repository's name, `org/model`; elsewhere the last part of its path. */
+function repositoryName(top: string, trees: string): string {
+  const repos = join(dirname(trees), 'repos');
+  const name = isWithin(top, repos) ? relative(repos, top) : basename(top);
+  return name.replace(/\.git$/, '');
+}
+
+/** The directories of derived paths that several worktrees share, and that go with the last of them. */
+export function sharedDirectories(path: string, home: WorktreeHome): string[] {
+  const shared = [dirname(path)];
+  for (let at = dirname(path); home.trees !== undefined; at = dirname(at)) {
+    const outer = dirname(at);
+    if (outer === home.trees || !isWithin(outer, home.trees)) break;
+    shared.unshift(outer);
+  }
+  return shared;
 }
 
 /** One name for all of a branch: `feature/x` and `x` do not meet in their last part. */

@@ -416,7 +416,8 @@ test('a pull fast-forwards, merges or rebases', async (t) => {
     const twins = await createServed(t);
     const { handle, other } = twins;
     await other(['commit', '-q', '--allow-empty', '-m', 'theirs']);
-    await other(['push', '-q']);
+    await other(['tag', '-a', '-m', 'nine', 'v9']);
+    await other(['push', '-q', '--follow-tags']);
     if (strategy !== 'ff') {
       twins.write('mine', 'x');
       await twins.run(['add', '-A']);
@@ -433,7 +434,11 @@ test('a pull fast-forwards, merges or rebases', async (t) => {
     ]);
     const { result, fetched } = await handle.remote().pull(undefined, { strategy });
     t.is(result.kind, ({ ff: 'fast-forward', merge: 'merge', rebase: 'rebased' } as const)[strategy]);
-    if (strategy === 'ff') t.is(fetched.refs[0]!.name, 'refs/remotes/origin/main');
+    if (strategy === 'ff')
+      t.deepEqual(
+        fetched.refs.map(({ name }) => name),
+        ['refs/remotes/origin/main', 'refs/tags/v9'],
+      );
     if (strategy === 'merge') {
       // The message names the server, which each twin has of its own.
       t.is(

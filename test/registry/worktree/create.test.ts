@@ -1,5 +1,13 @@
-import { lstatSync, mkdirSync, readdirSync, readFileSync, symlinkSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import {
+  lstatSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { basename, join } from 'node:path';
 import test from 'ava';
 import { type SubjectName, subjectNamed } from '../../mount-helper/helpers/subjects.ts';
 import {
@@ -284,3 +292,26 @@ test.serial(
     await compareWithGit(t, sandbox, converted.path, 'main~1');
   },
 );
+
+for (const [value, label] of [
+  ['group', 'group'],
+  ['all', 'all'],
+  ['0640', 'an octal mode'],
+] as const) {
+  test.serial(
+    `core.sharedRepository (${label}): admin files have the modes that git gives them`,
+    async (t) => {
+      const sandbox = await createWorktreeSandbox(t, ANY);
+      await sandbox.gitIn(sandbox.repo, 'config', 'core.sharedRepository', value);
+      const made = await sandbox.agent().create({ ref: 'main', newBranch: 'ours', driver: 'overlay2' });
+      await sandbox.gitIn(sandbox.repo, 'worktree', 'add', '-q', '-b', 'gits', sandbox.path('gits'));
+      const modes = (path: string) =>
+        // The directory itself git makes with the umask alone.
+        ['HEAD', 'index', 'logs', 'logs/HEAD'].map(
+          (name) => `${name} ${(statSync(join(path, name)).mode & 0o7777).toString(8)}`,
+        );
+      const admin = (name: string) => join(sandbox.repo, '.git/worktrees', name);
+      t.deepEqual(modes(admin(basename(made.path))), modes(admin('gits')));
+    },
+  );
+}

@@ -1,0 +1,89 @@
+import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
+import test, { type ExecutionContext } from 'ava';
+import { subjectNamed } from '../mount-helper/helpers/subjects.ts';
+import { registryWithClone, type TestRegistry } from './registry.ts';
+import { gitIn, isolateGit } from './run.ts';
+
+isolateGit();
+delete process.env.GIT2DB_REGISTRY;
+
+async function removeAll(t: ExecutionContext, { json, attempt }: TestRegistry): Promise<void> {
+  t.teardown(async () => {
+    for (const { id } of (await json('worktree', 'list', 'model')).worktrees)
+      await attempt('worktree', 'remove', 'model', id, '--force');
+  });
+}
+
+test('worktrees without a path lie below the whole name of their repository, and nothing of it stays', async (t) => {
+  const { root, upstream, run, json } = await registryWithClone(t);
+  await run('clone', upstream, 'one/model');
+  await run('clone', upstream, 'two/model');
+  for (const name of ['one/model', 'two/model']) {
+    for (const branch of ['main', 'topic']) {
+      const ref = `origin/${branch}`;
+      const { path } = await json(
+        'worktree',
+        'add',
+        name,
+        ref,
+        '--driver',
+        'vfs',
+        '--branch',
+        `my-${branch}`,
+      );
+      t.is(path, join(root, 'worktrees', name, `my-${branch}`));
+    }
+  }
+  await run('worktree', 'remove', 'one/model', 'my-main');
+  t.deepEqual(readdirSync(join(root, 'worktrees/one/model')), ['my-topic']);
+  await run('worktree', 'remove', 'one/model', 'my-topic');
+  t.deepEqual(readdirSync(join(root, 'worktrees')), ['two']);
+});
+
+const BACKEND = process.getuid!() === 0 ? 'kernel' : 'fuse';
+const { missing } = subjectNamed(BACKEND);
+(missing === undefined ? test.serial : test.skip)(
+  `overlay worktrees by the command: made, found, repaired, pruned, removed${missing ? ` (${missing})` : ''}`,
+  async (t) => {
+    const registry = await registryWithClone(t);
+    const { root, run, json, attempt } = registry;
+    await removeAll(t, registry);
+    const words = ['--driver', 'overlay2', '--backend', BACKEND];
+    const made = await json('worktree', 'add', 'model', 'main', '--branch', 'work', ...words);
+    t.like(made, { driver: 'overlay2', backend: BACKEND, reachable: true, branch: 'work' });
+    t.is(readFileSync(join(made.path, 'd/b.txt'), 'utf8'), 'b\n');
+    t.is(gitIn(made.path, 'status', '--porcelain'), '');
+    t.is((await json('worktree', 'add', 'model', 'main', '--branch', 'work', ...words)).id, made.id);
+    t.is((await run('worktree', 'path', 'model', 'work')).stdout, `${made.path}\n`);
+
+    writeFileSync(join(made.path, 'new'), 'new\n');
+    t.is((await attempt('worktree', 'remove', 'model', 'work')).code, 64);
+    const { worktrees } = await json('worktree', 'repair', 'model');
+    t.deepEqual(
+      worktrees.map(({ outcome }: { outcome: string }) => outcome),
+      ['well'],
+    );
+
+    const layers = join(root, '.git2db/layers');
+    const [layer] = readdirSync(layers).filter((name) => !name.startsWith('.')) as [string];
+    t.deepEqual((await json('worktree', 'prune', 'model', '--dry-run')).layers, []);
+    // One that nobody uses, as a crash may leave it.
+    const stray = layer.replace(/[0-9a-f]{24}$/, '0'.repeat(24));
+    await run('worktree', 'remove', 'model', 'work', '--force');
+    t.false(existsSync(made.path));
+    t.deepEqual(
+      readdirSync(layers).filter((name) => !name.startsWith('.')),
+      [],
+    );
+    const second = await json('worktree', 'add', 'model', 'topic', ...words);
+    const [used] = readdirSync(layers).filter((name) => !name.startsWith('.')) as [string];
+    renameSync(join(layers, used), join(layers, stray));
+    for (const dryRun of [true, true, false]) {
+      const pruned = await json('worktree', 'prune', 'model', ...(dryRun ? ['--dry-run'] : []));
+      t.deepEqual(pruned, { dryRun, worktrees: [], layers: [stray] });
+      t.is(existsSync(join(layers, stray)), dryRun);
+    }
+    t.is(second.branch, 'topic');
+  },
+);
