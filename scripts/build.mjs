@@ -86,7 +86,7 @@ async function bundle() {
     target: 'node20',
     minifySyntax: true,
     minifyWhitespace: true,
-    external: ['@napi-rs/blake-hash', 'koffi'],
+    external: ['@napi-rs/blake-hash', 'koffi', 'undici', '@aws-sdk/client-s3'],
     legalComments: 'none',
     logLevel: 'warning',
     outdir: bin,
