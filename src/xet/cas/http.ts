@@ -1,0 +1,354 @@
+/**
+ * The one door to HTTP. Requests are repeated where that may help (lost connections, timeouts, 408, 429, 5xx
+ * but 501), after a pause that grows, or the one that the server asks for. Redirects are followed for GET and
+ * HEAD only, never from https to http, and never from out in the world to an address of this machine or network.
+ * A token goes to its own authority and to no other.
+ */
+import { setMaxListeners } from 'node:events';
+import type { Readable } from 'node:stream';
+import type { Dispatcher } from 'undici';
+import { Git2dbError } from '../errors.ts';
+import { Connections, READ_AHEAD, type Reach } from './connections.ts';
+import {
+  errorOfConnection,
+  errorOfStatus,
+  isTransient,
+  nameRequest,
+  nameUrl,
+  serverText,
+  statusOf,
+  throwIfAborted,
+} from './http-error.ts';
+import { Answer, type HttpHeaders, type HttpResponse, readAtMost } from './http-response.ts';
+import type { HttpSettings } from './http-settings.ts';
+import { backOff, MAX_RETRY_AFTER_MS, parseRetryAfter, SYSTEM_CLOCK } from './retry.ts';
+import type { TokenScope, TokenSource } from './token.ts';
+
+export type { HttpHeaders, HttpResponse } from './http-response.ts';
+export { type HttpConfig, type HttpSettings, httpSettingsFrom } from './http-settings.ts';
+
+/** A body that is made anew for each try. */
+export interface StreamBody {
+  /** Bytes. */
+  readonly length: number;
+  readonly stream: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+}
+
+export interface HttpRequest {
+  readonly method: 'GET' | 'HEAD' | 'PUT' | 'POST' | 'DELETE';
+  readonly url: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: Uint8Array | StreamBody | undefined;
+  /** Sent to its own authority; a request to another authority with it is an error of the caller. */
+  readonly token?: TokenSource | undefined;
+  /** Default `read`. */
+  readonly scope?: TokenScope | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Statuses that are returned; every other one is thrown, after all retries. */
+  readonly accept: readonly number[];
+  /** Whether it may be made twice. Default: not for POST. */
+  readonly idempotent?: boolean;
+  /** Default true. */
+  readonly follow?: boolean;
+  /** URL of the answer that named `url`: the same rules as for a redirect from there. */
+  readonly namedBy?: string | undefined;
+  /** Longest time until the headers of the answer, where that is not the default. */
+  readonly headersTimeoutMs?: number;
+  /** The answer is a stream of news, which may be silent for longer than others: only this silence ends it. */
+  readonly silenceMs?: number;
+}
+
+const DEFAULT_RETRIES = 5;
+const MAX_REDIRECTS = 5;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+const MAX_ERROR_BODY = 16384;
+
+/** Tries of one request, those after a body that ended early included. */
+interface Tries {
+  count: number;
+  hasRenewedToken: boolean;
+}
+
+interface Sent {
+  readonly data: Dispatcher.ResponseData;
+  readonly url: URL;
+  readonly proxy: URL | undefined;
+}
+
+export class HttpClient {
+  readonly #settings: HttpSettings;
+  readonly #connections: Connections;
+
+  private constructor(settings: HttpSettings) {
+    this.#settings = settings;
+    this.#connections = new Connections(settings);
+  }
+
+  static open(settings: HttpSettings = {}): HttpClient {
+    return new HttpClient(settings);
+  }
+
+  /**
+   * Resolves with the headers of an answer whose status is one of `accept`. Throws AUTH_FAILED, REMOTE_FORBIDDEN,
+   * REMOTE_MISSING, NETWORK, REMOTE_INVALID, LIMIT_EXCEEDED, DISK_FULL (http-error.ts), or an AbortError.
+   * The body must be read, or `discard`ed.
+   */
+  async request(request: HttpRequest): Promise<HttpResponse> {
+    return this.#repeat(request, { count: 0, hasRenewedToken: false });
+  }
+
+  /** Ends all connections at once; requests under way fail. */
+  async close(): Promise<void> {
+    await this.#connections.close();
+  }
+
+  async #repeat(request: HttpRequest, tries: Tries): Promise<Answer> {
+    if (request.signal !== undefined) setMaxListeners(0, request.signal);
+    for (;;) {
+      throwIfAborted(request.signal);
+      try {
+        return await this.#try(request, tries);
+      } catch (error) {
+        await this.#pause(error, request, tries);
+      }
+    }
+  }
+
+  /** Waits before the next try, or throws what ended the last one. */
+  async #pause(error: unknown, request: HttpRequest, tries: Tries): Promise<void> {
+    const { signal, method, url } = request;
+    throwIfAborted(signal);
+    const { clock = SYSTEM_CLOCK, retries = DEFAULT_RETRIES, log } = this.#settings;
+    const { idempotent = method !== 'POST' } = request;
+    const asked = (error as Git2dbError).data?.retryAfterMs as number | undefined;
+    const isWorthIt = isTransient(error) && idempotent && tries.count <= retries;
+    if (!isWorthIt || (asked ?? 0) > MAX_RETRY_AFTER_MS) throw error;
+    const wait = asked === undefined ? backOff(tries.count - 1, clock) : asked + backOff(0, clock);
+    log?.(
+      `${nameRequest(method, url)}: try ${tries.count} failed with ${statusOf(error) ?? 'no answer'}; next in ${wait} ms`,
+    );
+    await clock.sleep(wait, signal).catch(() => undefined);
+    throwIfAborted(signal);
+  }
+
+  /** One try, redirects and a renewed token included. */
+  async #try(request: HttpRequest, tries: Tries): Promise<Answer> {
+    tries.count++;
+    const { token, signal, method } = request;
+    const scope = request.scope ?? 'read';
+    for (;;) {
+      const value = await token?.get(scope, signal);
+      const sent = await this.#follow(request, value);
+      const { statusCode } = sent.data;
+      if (request.accept.includes(statusCode)) {
+        if (statusCode !== 401) token?.accept?.(value);
+        return this.#answer(request, sent, tries);
+      }
+      const failed = await this.#failure(request, sent, value !== undefined, tries);
+      if (statusCode !== 401 || token === undefined || sent.url.origin !== token.authority) throw failed;
+      token.invalidate(value);
+      if (tries.hasRenewedToken) throw failed;
+      tries.hasRenewedToken = true;
+      if ((await token.get(scope, signal)) === value) throw failed;
+      this.#settings.log?.(`${nameRequest(method, sent.url)}: the token was refused; trying another one`);
+    }
+  }
+
+  #answer(request: HttpRequest, sent: Sent, tries: Tries): Answer {
+    const { data, url, proxy } = sent;
+    const { method, signal } = request;
+    const { idleTimeoutMs = 60_000 } = this.#settings;
+    const headers = joinHeaders(data.headers);
+    const encoding = headers['content-encoding'];
+    if (encoding !== undefined && encoding !== 'identity' && method !== 'HEAD') {
+      data.body.destroy();
+      throw new Git2dbError(
+        'REMOTE_INVALID',
+        `${nameRequest(method, url)}: the answer is compressed, which it was asked not to be; check what stands between here and the server`,
+        { data: { host: url.host } },
+      );
+    }
+    return new Answer({
+      status: data.statusCode,
+      headers,
+      url: url.href,
+      name: nameRequest(method, url),
+      body: data.body,
+      idleTimeoutMs: request.silenceMs === undefined ? idleTimeoutMs : undefined,
+      signal,
+      failure: (error) => errorOfConnection(error, method, url, proxy),
+      again: async (error) => {
+        await this.#pause(error, request, tries);
+        return this.#repeat(request, tries);
+      },
+    });
+  }
+
+  /** Sends it, and follows where the server points. */
+  async #follow(request: HttpRequest, tokenValue: string | undefined): Promise<Sent> {
+    const { token, accept, follow = true, method } = request;
+    let url = checkedUrl(request.url, undefined);
+    let reach: Reach = 'any';
+    if (token !== undefined && token.authority !== url.origin) {
+      throw new Git2dbError(
+        'REMOTE_INVALID',
+        `the token for ${token.authority} is not sent to ${url.origin}: it belongs to that authority alone`,
+      );
+    }
+    if (request.namedBy !== undefined)
+      reach = this.#reach(checkedUrl(request.namedBy, undefined), url, reach);
+    for (let hops = 0; ; hops++) {
+      const sent = await this.#send(
+        request,
+        url,
+        reach,
+        token?.authority === url.origin ? tokenValue : undefined,
+      );
+      const { statusCode } = sent.data;
+      if (!REDIRECTS.has(statusCode) || accept.includes(statusCode)) return sent;
+      const location = joinHeaders(sent.data.headers).location;
+      await drop(sent.data.body);
+      if (
+        !follow ||
+        (method !== 'GET' && method !== 'HEAD') ||
+        location === undefined ||
+        hops === MAX_REDIRECTS
+      ) {
+        throw refusedRedirect(method, url, location, hops === MAX_REDIRECTS);
+      }
+      const next = checkedUrl(location, url);
+      reach = this.#reach(url, next, reach);
+      this.#settings.log?.(`${nameRequest(method, url)}: redirected to ${nameUrl(next)}`);
+      url = next;
+    }
+  }
+
+  /** What may be reached at `to`, which a server at `from` has named. */
+  #reach(from: URL, to: URL, reach: Reach): Reach {
+    if (from.protocol === 'https:' && to.protocol === 'http:') {
+      throw new Git2dbError(
+        'REMOTE_INVALID',
+        `${nameUrl(from)} sends us on to ${nameUrl(to)}, which is not encrypted; that is refused. The server must name an https: URL`,
+        { data: { host: from.host } },
+      );
+    }
+    return from.origin === to.origin || this.#connections.isPrivate(from) ? reach : 'public';
+  }
+
+  async #send(request: HttpRequest, url: URL, reach: Reach, tokenValue: string | undefined): Promise<Sent> {
+    const { method, body, signal, token } = request;
+    const { idleTimeoutMs = 60_000, headersTimeoutMs = 120_000, userAgent = 'git2db' } = this.#settings;
+    const route = await this.#connections.route(url, reach);
+    const headers: Record<string, string> = {
+      'user-agent': userAgent,
+      accept: '*/*',
+      'accept-encoding': 'identity',
+      ...request.headers,
+      ...route.headers,
+    };
+    if (tokenValue !== undefined) headers.authorization = `${token?.scheme ?? 'Bearer'} ${tokenValue}`;
+    const isStream = body !== undefined && !(body instanceof Uint8Array);
+    if (isStream) headers['content-length'] = String(body.length);
+    try {
+      const data = await route.dispatcher.request({
+        origin: route.origin,
+        path: route.path,
+        method,
+        headers,
+        // undici takes any iterable of bytes, which its types do not tell.
+        body: isStream ? (body.stream() as Readable) : (body ?? null),
+        headersTimeout: request.headersTimeoutMs ?? headersTimeoutMs,
+        bodyTimeout: request.silenceMs ?? idleTimeoutMs,
+        highWaterMark: READ_AHEAD,
+        ...(signal === undefined ? {} : { signal }),
+      });
+      return { data, url, proxy: route.proxy };
+    } catch (error) {
+      throwIfAborted(signal);
+      throw errorOfConnection(error, method, url, route.proxy);
+    }
+  }
+
+  /** Reads a little of what the server says about it. */
+  async #failure(
+    request: HttpRequest,
+    sent: Sent,
+    isAuthorized: boolean,
+    tries: Tries,
+  ): Promise<Git2dbError> {
+    const { data, url } = sent;
+    const headers = joinHeaders(data.headers);
+    const { clock = SYSTEM_CLOCK } = this.#settings;
+    let said: string | undefined;
+    try {
+      said = serverText(await readAtMost(data.body, MAX_ERROR_BODY), headers['content-type']);
+    } catch {
+      // The status says enough.
+    }
+    throwIfAborted(request.signal);
+    return errorOfStatus({
+      method: request.method,
+      url,
+      status: data.statusCode,
+      said,
+      requestId: cleanId(headers['x-request-id']),
+      retryAfterMs: parseRetryAfter(headers['retry-after'], clock),
+      isAuthorized,
+      attempts: tries.count,
+    });
+  }
+}
+
+function checkedUrl(text: string, base: URL | undefined): URL {
+  if (!URL.canParse(text, base?.href)) {
+    const what =
+      base === undefined ? 'not a URL' : `${nameUrl(base)} sends us to something that is not a URL`;
+    throw new Git2dbError('REMOTE_INVALID', `${what}; expected http:// or https://`);
+  }
+  const url = new URL(text, base?.href);
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') {
+    throw new Git2dbError(
+      'REMOTE_INVALID',
+      `${url.protocol} URLs are not asked; expected http:// or https://`,
+    );
+  }
+  return url;
+}
+
+function refusedRedirect(
+  method: string,
+  url: URL,
+  location: string | undefined,
+  isTooMany: boolean,
+): Git2dbError {
+  const where =
+    location !== undefined && URL.canParse(location, url.href)
+      ? nameUrl(new URL(location, url.href))
+      : 'nowhere';
+  const why = isTooMany ? `after ${MAX_REDIRECTS} redirects already` : 'which is not followed here';
+  return new Git2dbError(
+    'REMOTE_INVALID',
+    `${nameRequest(method, url)}: the server redirects to ${where}, ${why}; use the address that is meant`,
+    { data: { host: url.host } },
+  );
+}
+
+function joinHeaders(headers: Dispatcher.ResponseData['headers']): HttpHeaders {
+  const joined: Record<string, string> = {};
+  for (const [name, value] of Object.entries(headers)) {
+    if (value !== undefined) joined[name] = Array.isArray(value) ? value.join(', ') : value;
+  }
+  return joined;
+}
+
+function cleanId(id: string | undefined): string | undefined {
+  return id !== undefined && /^[\w.:=+/-]{1,100}$/.test(id) ? id : undefined;
+}
+
+async function drop(body: Dispatcher.ResponseData['body']): Promise<void> {
+  try {
+    await body.dump({ limit: MAX_ERROR_BODY });
+  } catch {
+    // Nobody wanted it.
+  }
+}
