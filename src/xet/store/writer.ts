@@ -6,7 +6,7 @@
  * recovery finds it. `seal` publishes everything: xorbs, then the shard, then the catalog.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Scheme } from '../compress/scheme.ts';
 import { formatHash } from '../hash/xet-hash.ts';
@@ -31,7 +31,14 @@ import {
 import { LivenessMark } from './liveness.ts';
 import type { LocalStore, StoredFile } from './local-store.ts';
 import { recoverDeadWriters } from './recover.ts';
-import { removeIncoming, SHARD_RESERVE, sealIncoming, shardFileSize, shardFrameSize } from './seal.ts';
+import {
+  IRREGULAR_MARK,
+  removeIncoming,
+  SHARD_RESERVE,
+  sealIncoming,
+  shardFileSize,
+  shardFrameSize,
+} from './seal.ts';
 import { unwritable } from './unwritable.ts';
 import { writeAll, writeZeros } from './write-all.ts';
 
@@ -40,6 +47,8 @@ export interface WriterOptions {
   readonly fsync: 'batch' | 'none';
   /** Told about trouble that does not make the write fail, one line each. */
   readonly warn?: (message: string) => void;
+  /** The chunks come from elsewhere, and where they were cut was not checked: see `irregular/` in layout.ts. */
+  readonly irregular?: boolean;
 }
 
 /** Reserved for the shard beyond what is needed now. */
@@ -123,6 +132,7 @@ export class StoreWriter {
       // Invisible until the mark is in place: a directory without one looks abandoned.
       const hidden = join(layout.incoming, `.${name}`);
       mkdirSync(hidden);
+      if (this.#options.irregular === true) writeFileSync(join(hidden, IRREGULAR_MARK), '');
       const mark = new LivenessMark(hidden);
       const directory = join(layout.incoming, name);
       renameSync(hidden, directory);
