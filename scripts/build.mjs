@@ -117,7 +117,10 @@ async function bundle() {
   await Promise.all([
     build({
       ...common,
-      entryPoints: { 'git2db-filter': 'src/filter-process/main.ts' },
+      entryPoints: {
+        'git2db-filter': 'src/filter-process/main.ts',
+        'git2db-lfs-filter': 'src/filter-process/lfs-main.ts',
+      },
       banner: { js: program },
       plugins: [coreApart],
     }),
@@ -163,7 +166,7 @@ async function bundle() {
   for (const name of ['git2db-registry', 'git2db-large-files', 'fuse-server', 'fuse-loop'])
     writeFileSync(join(bin, `${name}.js`), runner);
   await makeCaches(bin);
-  for (const name of ['git2db', 'git2db-filter', 'git2db-mount']) {
+  for (const name of ['git2db', 'git2db-filter', 'git2db-lfs-filter', 'git2db-mount']) {
     chmodSync(join(bin, `${name}.js`), 0o755);
   }
 }

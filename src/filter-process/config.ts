@@ -2,7 +2,8 @@
  * What the filter needs to know, resolved once, at the first file: repository, store, settings.
  * Settings come from git (`xet.*`), and a few from the environment.
  */
-import { isAbsolute, join, resolve } from 'node:path';
+import { readFileSync } from 'node:fs';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { GitConfig } from '../git/config.ts';
 import { findRepository, type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import type { CompressionMode } from '../xet/compress/scheme.ts';
@@ -22,9 +23,18 @@ export interface FilterConfig {
   readonly objectFormat: 'sha1' | 'sha256';
   readonly indexPath: string;
   readonly kernels: KernelChoice;
+  readonly lfs: LfsConfig;
 }
 
-const KEYS = '^(xet\\.|remote\\..*\\.url$|extensions\\.objectformat$)';
+/** What matters for LFS pointers alone. */
+export interface LfsConfig {
+  /** Directories `objects` of git-lfs on this machine: the repository's own first, then those it borrows from. */
+  objectDirs(): readonly string[];
+  /** Nothing is to be downloaded for the sake of a checkout: pointers stand for what is not here. */
+  readonly skipDownload: boolean;
+}
+
+const KEYS = '^(xet\\.|lfs\\.storage$|remote\\..*\\.url$|extensions\\.objectformat$)';
 
 /** Throws NOT_A_REPOSITORY or INVALID_CONFIG. */
 export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterConfig {
@@ -48,6 +58,41 @@ export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterCon
     objectFormat: config.get('extensions.objectFormat') === 'sha256' ? 'sha256' : 'sha1',
     indexPath: env.GIT_INDEX_FILE ? resolve(cwd, env.GIT_INDEX_FILE) : join(repository.gitDir, 'index'),
     kernels: kernelChoice(env),
+    lfs: {
+      objectDirs: once(() => lfsObjectDirs(config, repository)),
+      skipDownload: isTrue(env.GIT_LFS_SKIP_SMUDGE),
+    },
+  };
+}
+
+/** `lfs.storage` (a relative path starts at the common git directory), then the repositories that objects are borrowed from. */
+function lfsObjectDirs(config: GitConfig, repository: RepositoryPaths): string[] {
+  const { commonDir } = repository;
+  const storage = config.get('lfs.storage');
+  const own = resolve(commonDir, storage === undefined || storage === '' ? 'lfs' : storage);
+  const lent = [...alternatesOf(commonDir), ...localRemotes(config, repository).map((r) => r.commonDir)];
+  return [...new Set([own, ...lent.map((dir) => join(dir, 'lfs'))])].map((dir) => join(dir, 'objects'));
+}
+
+/** Git directories whose objects are used here (gitrepository-layout, objects/info/alternates). */
+function alternatesOf(commonDir: string): string[] {
+  let text: string;
+  try {
+    text = readFileSync(join(commonDir, 'objects', 'info', 'alternates'), 'utf8');
+  } catch {
+    return [];
+  }
+  return text
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => dirname(resolve(commonDir, 'objects', line)));
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
   };
 }
 
@@ -61,14 +106,19 @@ export function storeDirectory(config: GitConfig, commonDir: string, env: NodeJS
 
 /** Stores of remotes that are directories of this machine. */
 function sourceStores(config: GitConfig, repository: RepositoryPaths, env: NodeJS.ProcessEnv): string[] {
-  const found = new Set<string>();
-  for (const { key, value } of config.entries()) {
-    if (!key.startsWith('remote.') || value === undefined) continue;
+  const stores = localRemotes(config, repository).map((source) =>
+    storeDirectory(sourceConfig(source), source.commonDir, env),
+  );
+  return [...new Set(stores)];
+}
+
+/** Remotes that are repositories of this machine. */
+function localRemotes(config: GitConfig, repository: RepositoryPaths): RepositoryPaths[] {
+  return config.entries().flatMap(({ key, value }) => {
+    if (!key.startsWith('remote.') || value === undefined) return [];
     const source = localRepository(value, repository);
-    if (source === undefined || source.commonDir === repository.commonDir) continue;
-    found.add(storeDirectory(sourceConfig(source), source.commonDir, env));
-  }
-  return [...found];
+    return source === undefined || source.commonDir === repository.commonDir ? [] : [source];
+  });
 }
 
 function localRepository(url: string, repository: RepositoryPaths): RepositoryPaths | undefined {

@@ -2,11 +2,16 @@
  * The two conversions behind git's requests: clean (content -> pointer) and smudge (pointer ->
  * content). Both are total and give a fixed point: clean(pointer) = pointer, smudge(anything that is
  * no pointer) = the same bytes.
+ *
+ * There are two kinds of this filter. `xet` writes our pointers, `lfs` those of Git LFS; the stored content is the
+ * same. Each gives content for its own pointers and passes the other's both ways unchanged.
  */
+import { createHash, type Hash } from 'node:crypto';
 import { lstatSync } from 'node:fs';
 import { PARALLEL_BYTES, type VerifiedWindow } from '../xet/download.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { formatLfsPointer, parseLooseLfsPointer } from '../xet/pointer/lfs-pointer.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 import { formatPointer } from '../xet/pointer/xet-pointer.ts';
 import { QueuedFile } from '../xet/read-ahead.ts';
@@ -15,6 +20,7 @@ import type { ContentOutput } from './answer.ts';
 import type { FilterConfig } from './config.ts';
 import { Content } from './content.ts';
 import { DelayQueue } from './delay-queue.ts';
+import { ContentCheck, sendLfsObject } from './lfs-content.ts';
 import type { Room } from './pkt-input.ts';
 import type { CleanJob, Converter, OutputJob, SmudgeAnswer, SmudgeJob, SmudgeKeys } from './session.ts';
 import { createSpoolMemory, Spool } from './spool.ts';
@@ -23,11 +29,16 @@ import { quotePath } from './trace.ts';
 
 export type Report = (message: string) => void;
 
+/** Which pointers a filter writes and reads. */
+export type PointerKind = 'xet' | 'lfs';
+
 /** A delayed file: what git will ask for again. */
 interface Delayed {
   readonly file: QueuedFile;
   readonly pointer: Buffer;
   readonly path: Buffer;
+  /** Of an LFS pointer. */
+  readonly sha256: string | undefined;
 }
 
 /** Names that a summary lists before it says "and N more". */
@@ -36,22 +47,27 @@ const LISTED = 5;
 export class LargeFileFilter implements Converter {
   readonly #loadConfig: () => FilterConfig;
   readonly #report: Report;
+  readonly #kind: PointerKind;
   readonly #delayed = new DelayQueue<Delayed>();
   /** Requests come one after another, so one spool is in use at a time. */
   readonly #spoolMemory = createSpoolMemory();
   readonly #missing: Buffer[] = [];
   readonly #plain: Buffer[] = [];
+  readonly #extended: Buffer[] = [];
   #content: Content | undefined;
   #staged: StagedPointers | undefined;
 
   /** `loadConfig` is called once, at the first file; `report` prints a line for the user. */
-  constructor(loadConfig: () => FilterConfig, report: Report) {
+  constructor(loadConfig: () => FilterConfig, report: Report, kind: PointerKind = 'xet') {
     this.#loadConfig = loadConfig;
     this.#report = report;
+    this.#kind = kind;
   }
 
   beginClean(path: Buffer): CleanJob {
-    return new Clean(path, this.#open(), (hash, size) => this.#pointerFor(path, hash, size));
+    if (this.#kind === 'xet')
+      return new Clean(path, this.#open(), (hash, size) => this.#pointerFor(path, hash, size));
+    return new LfsClean(path, this.#open(), (sha256, size) => this.#lfsPointerFor(path, sha256, size));
   }
 
   beginSmudge(keys: SmudgeKeys): SmudgeJob {
@@ -79,9 +95,9 @@ export class LargeFileFilter implements Converter {
     const delayed = this.#delayed.deliver(path);
     if (delayed === undefined)
       throw new Git2dbError('PROTOCOL', 'git asks for a delayed file that was not delayed');
-    const { file, pointer } = delayed;
+    const { file, pointer, sha256 } = delayed;
     return this.#job(path, pointer, (output) => {
-      giveAll(this.#open().readAhead.read(file), file.size, output);
+      giveAll(this.#open().readAhead.read(file), file.size, output, sha256);
     });
   }
 
@@ -105,8 +121,15 @@ export class LargeFileFilter implements Converter {
     }
     if (this.#plain.length > 0) {
       this.#report(
-        `${count(this.#plain, 'file has', 'files have')} filter=xet but ${this.#plain.length === 1 ? 'is' : 'are'} stored in git as plain content: ` +
-          `${names(this.#plain)}. To turn that into pointers: git2db xet track --renormalize`,
+        `${count(this.#plain, 'file has', 'files have')} filter=${this.#kind} but ${this.#plain.length === 1 ? 'is' : 'are'} stored in git as plain content: ` +
+          `${names(this.#plain)}. To turn that into pointers: ` +
+          (this.#kind === 'xet' ? 'git2db xet track --renormalize' : 'git add --renormalize .'),
+      );
+    }
+    if (this.#extended.length > 0) {
+      this.#report(
+        `${count(this.#extended, 'file is', 'files are')} left as pointers because of LFS extensions, which git2db does not run: ` +
+          `${names(this.#extended)}. Get the content with: git lfs checkout`,
       );
     }
   }
@@ -117,7 +140,19 @@ export class LargeFileFilter implements Converter {
   }
 
   #pointerFor(path: Buffer, hash: string, size: number): Buffer | Promise<Buffer> {
-    return this.#stagedPointers().answer(path, formatPointer(hash, size), hash, size);
+    return this.#stagedPointers().answer(path, formatPointer(hash, size), (staged) => {
+      const pointer = sniffPointer(staged);
+      if (pointer === undefined || pointer.kind === 'lfs' || pointer.kind === 'xet') return false;
+      return pointer.hash === hash && (pointer.size === undefined || pointer.size === size);
+    });
+  }
+
+  /** A pointer that git-lfs reads and would write otherwise today stays as it is in git. */
+  #lfsPointerFor(path: Buffer, sha256: string, size: number): Buffer | Promise<Buffer> {
+    return this.#stagedPointers().answer(path, formatLfsPointer(sha256, size), (staged) => {
+      const pointer = parseLooseLfsPointer(staged);
+      return pointer?.sha256 === sha256 && pointer.size === size && !pointer.hasExtensions;
+    });
   }
 
   #stagedPointers(): StagedPointers {
@@ -135,6 +170,7 @@ export class LargeFileFilter implements Converter {
   }
 
   #smudge(keys: SmudgeKeys, spool: Spool): SmudgeAnswer {
+    if (this.#kind === 'lfs') return this.#smudgeLfs(keys, spool);
     const bytes = spool.size <= POINTER_MAX ? spool.bytes() : undefined;
     const pointer = bytes && sniffPointer(bytes);
     if (bytes === undefined || pointer === undefined || pointer.kind === 'lfs') {
@@ -144,20 +180,47 @@ export class LargeFileFilter implements Converter {
     const content = this.#open();
     if (content.config.skipSmudge) return verbatim(bytes);
     if (pointer.size === 0 || isZeroHash(parseHash(pointer.hash))) return emptyFile(pointer);
-    const plan = () => content.plan(pointer.hash, pointer.size);
-    const file = new QueuedFile(pointer.size ?? 0, plan);
+    const file = new QueuedFile(pointer.size ?? 0, () => content.plan(pointer.hash, pointer.size));
+    return this.#giveFile(keys, Buffer.from(bytes), file, undefined);
+  }
+
+  #smudgeLfs(keys: SmudgeKeys, spool: Spool): SmudgeAnswer {
+    const bytes = spool.size < POINTER_MAX ? spool.bytes() : undefined;
+    const pointer = bytes && parseLooseLfsPointer(bytes);
+    if (bytes === undefined || pointer === undefined) {
+      const isOther = bytes !== undefined && sniffPointer(bytes) !== undefined;
+      if (!isOther && spool.size > 0) this.#plain.push(keys.path);
+      return { kind: 'content', write: (output) => spool.write(output), dispose: () => spool.dispose() };
+    }
+    const content = this.#open();
+    const { sha256, size } = pointer;
     const text = Buffer.from(bytes);
+    if (pointer.hasExtensions) this.#extended.push(keys.path);
+    if (pointer.hasExtensions || content.config.skipSmudge) return verbatim(text);
+    if (size === 0) return { kind: 'content', write: () => {} };
+    const source = content.findLfs(sha256, size);
+    if (source?.kind === 'object')
+      return this.#job(keys.path, text, (output) => sendLfsObject(source.path, sha256, size, output));
+    // As git-lfs has it: what need not be downloaded is given all the same.
+    if (source === undefined && content.config.lfs.skipDownload) return verbatim(text);
+    const plan = source?.plan ?? (() => content.planLfs(sha256, size));
+    return this.#giveFile(keys, text, new QueuedFile(size, plan), sha256);
+  }
+
+  /** Content of a pointer whose text is `text`, now or when git asks again. */
+  #giveFile(keys: SmudgeKeys, text: Buffer, file: QueuedFile, sha256: string | undefined): SmudgeAnswer {
+    const content = this.#open();
     if (keys.canDelay && this.#isDelaySafe(keys)) {
       content.readAhead.add(file);
-      this.#delayed.add(keys.path, { file, pointer: text, path: keys.path });
+      this.#delayed.add(keys.path, { file, pointer: text, path: keys.path, sha256 });
       return { kind: 'delayed' };
     }
     return this.#job(keys.path, text, (output) => {
       if (file.size >= PARALLEL_BYTES) {
         content.readAhead.add(file);
-        giveAll(content.readAhead.read(file), file.size, output);
+        giveAll(content.readAhead.read(file), file.size, output, sha256);
       } else {
-        giveAll(content.downloader.read(plan()), file.size, output);
+        giveAll(content.downloader.read(file.plan()), file.size, output, sha256);
       }
     });
   }
@@ -234,17 +297,78 @@ class Clean implements CleanJob {
   }
 }
 
-/** Sends verified windows. The last one is left to be sent with the answer's end, in one call. */
-function giveAll(windows: Iterable<VerifiedWindow>, size: number, output: ContentOutput): void {
+/** As Clean, for LFS pointers: the SHA-256 is computed of the same bytes, and the store finds the file by it. */
+class LfsClean implements CleanJob {
+  readonly #upload: FileUpload;
+  readonly #content: Content;
+  readonly #pointerFor: (sha256: string, size: number) => Buffer | Promise<Buffer>;
+  readonly #hash: Hash = createHash('sha256');
+  #room: Room | undefined;
+
+  constructor(
+    path: Buffer,
+    content: Content,
+    pointerFor: (sha256: string, size: number) => Buffer | Promise<Buffer>,
+  ) {
+    this.#content = content;
+    this.#pointerFor = pointerFor;
+    this.#upload = content.uploader.begin(sizeHint(path));
+  }
+
+  room(): Room {
+    this.#room = this.#upload.room();
+    return this.#room;
+  }
+
+  advance(count: number): void {
+    const { bytes, offset } = this.#room as Room;
+    this.#hash.update(bytes.subarray(offset, offset + count));
+    this.#upload.advance(count);
+  }
+
+  finish(): Uint8Array | Promise<Uint8Array> {
+    const head = this.#upload.head(POINTER_MAX);
+    if (head?.length === 0) return Buffer.alloc(0);
+    if (head !== undefined && (parseLooseLfsPointer(head) ?? sniffPointer(head)) !== undefined) {
+      const bytes = Buffer.from(head);
+      this.#upload.abort();
+      this.#content.register();
+      return bytes;
+    }
+    const sha256 = this.#hash.digest('hex');
+    const { size } = this.#upload.finish({ sha256 });
+    // Before the pointer is given, and not sooner: this has made the store if there was none.
+    this.#content.register();
+    return this.#pointerFor(sha256, size);
+  }
+
+  abort(): void {
+    this.#upload.abort();
+  }
+}
+
+/**
+ * Sends verified windows. The last one is left to be sent with the answer's end, in one call. With `sha256` the
+ * content must have that, else this throws in the end, and git drops what it got.
+ */
+function giveAll(
+  windows: Iterable<VerifiedWindow>,
+  size: number,
+  output: ContentOutput,
+  sha256: string | undefined,
+): void {
+  const check = sha256 === undefined ? undefined : new ContentCheck(sha256, 'what the store has for it');
   let given = 0;
   for (const { chunks } of windows) {
     for (const chunk of chunks) {
+      check?.update(chunk);
       output.content(chunk);
       given += chunk.length;
     }
     // The window's memory is free for other windows when the next one is asked for.
     if (given < size) output.sync();
   }
+  check?.finish();
 }
 
 function verbatim(bytes: Uint8Array): OutputJob {

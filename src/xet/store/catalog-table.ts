@@ -241,10 +241,19 @@ export class CatalogTable {
 
   /** File hash for a SHA-256 given as 32 plain bytes. */
   findSha256(sha256: Uint8Array): Buffer | undefined {
-    const i = lowerBound(this.bytes, this.offsets.sha256s, this.counts.sha256s, SHA_ENTRY, sha256);
-    if (i === this.counts.sha256s) return undefined;
-    const entry = this.bytes.read(this.offsets.sha256s + SHA_ENTRY * i, SHA_ENTRY);
-    return entry.compare(sha256, 0, 32, 0, 32) === 0 ? entry.subarray(32) : undefined;
+    return this.findSha256s(sha256)[0];
+  }
+
+  /** All files that shards claim for a SHA-256: more than one where a shard is wrong, or content is cut in two ways. */
+  findSha256s(sha256: Uint8Array): Buffer[] {
+    const found: Buffer[] = [];
+    let i = lowerBound(this.bytes, this.offsets.sha256s, this.counts.sha256s, SHA_ENTRY, sha256);
+    for (; i < this.counts.sha256s; i++) {
+      const entry = this.bytes.read(this.offsets.sha256s + SHA_ENTRY * i, SHA_ENTRY);
+      if (entry.compare(sha256, 0, 32, 0, 32) !== 0) break;
+      found.push(entry.subarray(32));
+    }
+    return found;
   }
 
   /** Where to read file entries from, and at which offset they start. */

@@ -57,10 +57,12 @@ export class Catalog {
   }
 
   findSha256(sha256: Uint8Array): Buffer | undefined {
-    return this.#ask((table) => {
-      const found = table.findSha256(sha256);
-      return found === undefined ? [] : [found];
-    })[0];
+    return this.findSha256s(sha256)[0];
+  }
+
+  /** Hashes of all files that shards claim for a SHA-256, newest shard first; some may stand there twice. */
+  findSha256s(sha256: Uint8Array): Buffer[] {
+    return this.#ask((table) => table.findSha256s(sha256));
   }
 
   /**
