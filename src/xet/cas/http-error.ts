@@ -28,6 +28,8 @@ export interface FailedAnswer {
   readonly status: number;
   /** The server's words for it, cleaned. */
   readonly said?: string | undefined;
+  /** The code of the error, where the server is one of ours. */
+  readonly code?: ErrorCode | undefined;
   readonly requestId?: string | undefined;
   readonly retryAfterMs?: number | undefined;
   /** Whether we said who we are. */
@@ -60,7 +62,26 @@ export function errorOfStatus(answer: FailedAnswer): Git2dbError {
   );
 }
 
-function meaningOf({ status, isAuthorized, url, retryAfterMs }: FailedAnswer): readonly [ErrorCode, string] {
+/** Codes that are taken over from a server of ours, and what to do. */
+const CODE_REMEDIES: Partial<Record<ErrorCode, string>> = {
+  CONTENT_MISSING: 'content that it refers to is not there: send that first, or fetch it from elsewhere',
+  CONTENT_DAMAGED: 'its copy is damaged: its operator must run `git2db xet fsck` there',
+  INVALID_SHARD: 'what was sent did not arrive as it was, or is damaged here: run `git2db xet fsck`',
+  INVALID_XORB: 'what was sent did not arrive as it was, or is damaged here: run `git2db xet fsck`',
+  LIMIT_EXCEEDED: 'the server takes nothing that large: its limits must be raised',
+  DISK_FULL: 'the server has no space left: its operator must make some',
+  STORE_UNWRITABLE: 'its store cannot be written to: its operator must see to that',
+};
+
+function meaningOf({
+  status,
+  code,
+  isAuthorized,
+  url,
+  retryAfterMs,
+}: FailedAnswer): readonly [ErrorCode, string] {
+  if (code !== undefined && status >= 400 && !isTransientStatus(status))
+    return [code, CODE_REMEDIES[code] ?? ''];
   if (status === 401) {
     return [
       'AUTH_FAILED',
@@ -193,23 +214,39 @@ export function statusOf(error: unknown): number | undefined {
   return typeof status === 'number' ? status : undefined;
 }
 
+export interface ServerWords {
+  readonly said: string | undefined;
+  readonly code: ErrorCode | undefined;
+}
+
 /** What a server says about its refusal: the `error` or `message` of a JSON body, else the text; cleaned. */
-export function serverText(body: Uint8Array, contentType: string | undefined): string | undefined {
+export function serverWords(body: Uint8Array, contentType: string | undefined): ServerWords {
   const text = Buffer.from(body).toString('utf8');
   let said: unknown = text;
+  let code: unknown;
   if (text.trimStart().startsWith('{')) {
     try {
-      const parsed = JSON.parse(text) as { error?: unknown; message?: unknown };
+      const parsed = JSON.parse(text) as { error?: unknown; message?: unknown; code?: unknown };
       said = typeof parsed.error === 'string' ? parsed.error : parsed.message;
+      code = parsed.code;
     } catch {
       said = text;
     }
   } else if (contentType?.includes('html') === true) {
     said = /<title>([^<]*)<\/title>/i.exec(text)?.[1];
   }
-  if (typeof said !== 'string') return undefined;
-  const clean = printable(said).trim();
-  return clean === '' ? undefined : clean.slice(0, MAX_SERVER_TEXT);
+  return { said: cleanText(said), code: knownCode(code) };
+}
+
+/** A code of the kinds that a server may tell of; undefined for anything else. */
+export function knownCode(code: unknown): ErrorCode | undefined {
+  return typeof code === 'string' && Object.hasOwn(CODE_REMEDIES, code) ? (code as ErrorCode) : undefined;
+}
+
+/** Words of a server as they may stand in a message; undefined if there are none. */
+export function cleanText(text: unknown): string | undefined {
+  const clean = typeof text === 'string' ? printable(text).trim().slice(0, MAX_SERVER_TEXT) : '';
+  return clean === '' ? undefined : clean;
 }
 
 /** On one line, without what a terminal would act on. */

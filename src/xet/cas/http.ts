@@ -15,7 +15,8 @@ import {
   isTransient,
   nameRequest,
   nameUrl,
-  serverText,
+  type ServerWords,
+  serverWords,
   statusOf,
   throwIfAborted,
 } from './http-error.ts';
@@ -279,9 +280,9 @@ export class HttpClient {
     const { data, url } = sent;
     const headers = joinHeaders(data.headers);
     const { clock = SYSTEM_CLOCK } = this.#settings;
-    let said: string | undefined;
+    let words: ServerWords | undefined;
     try {
-      said = serverText(await readAtMost(data.body, MAX_ERROR_BODY), headers['content-type']);
+      words = serverWords(await readAtMost(data.body, MAX_ERROR_BODY), headers['content-type']);
     } catch {
       // The status says enough.
     }
@@ -290,7 +291,8 @@ export class HttpClient {
       method: request.method,
       url,
       status: data.statusCode,
-      said,
+      said: words?.said,
+      code: words?.code,
       requestId: cleanId(headers['x-request-id']),
       retryAfterMs: parseRetryAfter(headers['retry-after'], clock),
       isAuthorized,

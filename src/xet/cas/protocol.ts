@@ -177,7 +177,13 @@ export type ShardEvent =
   | { readonly type: 'validating'; readonly verified: number; readonly total: number }
   | { readonly type: 'committing'; readonly stage: string }
   | { readonly type: 'result'; readonly result?: number }
-  | { readonly type: 'error'; readonly message: string; readonly retryable?: boolean };
+  /** `code`: of the error, where the server is one of ours. */
+  | {
+      readonly type: 'error';
+      readonly message: string;
+      readonly retryable?: boolean;
+      readonly code?: string;
+    };
 
 export const MAX_EVENT_LINE = 1048576;
 
@@ -203,7 +209,8 @@ export function parseShardEvent(line: string): ShardEvent | undefined {
       return { type: 'result', ...(value.result === undefined ? {} : { result: countOf(value.result) }) };
     case 'error': {
       const message = typeof value.message === 'string' ? value.message.slice(0, 1000) : 'no reason given';
-      return { type: 'error', message, retryable: value.retryable === true };
+      const code = typeof value.code === 'string' ? { code: value.code } : {};
+      return { type: 'error', message, retryable: value.retryable === true, ...code };
     }
     default:
       return undefined;
