@@ -54,6 +54,8 @@ const FILES_ASKED = 2048;
 const MAX_FILES_ANSWER = 128 << 20;
 const PARALLEL_FILES = 16;
 const MAX_SMALL_ANSWER = 65536;
+/** A server checks all of a xorb, and writes it, before it answers. */
+const XORB_ANSWER_MS = 300_000;
 
 /** What the server can do, and what reads from it accordingly. */
 interface Abilities {
@@ -185,21 +187,31 @@ export class CasStore implements Store {
     return response.status === 200;
   }
 
+  /** Asks whether it is there only after a failure: whoever sends many has asked before. */
   async putXorb({ footer, records }: XorbUpload, options: CallOptions = {}): Promise<boolean> {
     this.#checkWritable();
-    if (await this.hasXorb(footer.xorbHash, options)) return false;
     const { http, casUrl, token } = this.#access;
-    const response = await http.request({
-      method: 'POST',
-      url: `${casUrl}${ROUTES.xorb(footer.xorbHash)}`,
-      body: { length: footer.recordEnds.at(-1) ?? 0, stream: records },
-      token,
-      scope: 'write',
-      idempotent: true,
-      signal: options.signal,
-      accept: [200],
-    });
-    return parseXorbResult(await response.json(MAX_SMALL_ANSWER));
+    const { signal } = options;
+    for (let failures = 0; ; ) {
+      try {
+        const response = await http.request({
+          method: 'POST',
+          url: `${casUrl}${ROUTES.xorb(footer.xorbHash)}`,
+          body: { length: footer.recordEnds.at(-1) ?? 0, stream: records },
+          token,
+          scope: 'write',
+          idempotent: false,
+          signal,
+          accept: [200],
+          headersTimeoutMs: XORB_ANSWER_MS,
+        });
+        return parseXorbResult(await response.json(MAX_SMALL_ANSWER));
+      } catch (error) {
+        await http.waitToRetry(error, ++failures, signal);
+        // Perhaps only the answer was lost: then it is not sent once more.
+        if (await this.hasXorb(footer.xorbHash, options)) return true;
+      }
+    }
   }
 
   async putShard(shard: Uint8Array, options: CallOptions = {}): Promise<boolean> {

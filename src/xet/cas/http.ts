@@ -17,7 +17,6 @@ import {
   nameUrl,
   type ServerWords,
   serverWords,
-  statusOf,
   throwIfAborted,
 } from './http-error.ts';
 import { Answer, type HttpHeaders, type HttpResponse, readAtMost } from './http-response.ts';
@@ -115,21 +114,31 @@ export class HttpClient {
     }
   }
 
-  /** Waits before the next try, or throws what ended the last one. */
-  async #pause(error: unknown, request: HttpRequest, tries: Tries): Promise<void> {
-    const { signal, method, url } = request;
+  /**
+   * Before the next try of something that failed with `error` for the `failures`th time: waits as long as the server
+   * asked for, or an ever longer time. Throws `error` where another try is not worth it, or an AbortError.
+   */
+  async waitToRetry(error: unknown, failures: number, signal: AbortSignal | undefined): Promise<void> {
     throwIfAborted(signal);
     const { clock = SYSTEM_CLOCK, retries = DEFAULT_RETRIES, log } = this.#settings;
-    const { idempotent = method !== 'POST' } = request;
-    const asked = (error as Git2dbError).data?.retryAfterMs as number | undefined;
-    const isWorthIt = isTransient(error) && idempotent && tries.count <= retries;
-    if (!isWorthIt || (asked ?? 0) > MAX_RETRY_AFTER_MS) throw error;
-    const wait = asked === undefined ? backOff(tries.count - 1, clock) : asked + backOff(0, clock);
-    log?.(
-      `${nameRequest(method, url)}: try ${tries.count} failed with ${statusOf(error) ?? 'no answer'}; next in ${wait} ms`,
-    );
+    if (!(error instanceof Git2dbError) || !isTransient(error) || failures > retries) throw error;
+    const asked = error.data.retryAfterMs;
+    const least = typeof asked === 'number' ? asked : undefined;
+    if (least !== undefined && least > MAX_RETRY_AFTER_MS) throw error;
+    const wait = least === undefined ? backOff(failures - 1, clock) : least + backOff(0, clock);
+    log?.(`${error.message}; next try in ${wait} ms`);
     await clock.sleep(wait, signal).catch(() => undefined);
     throwIfAborted(signal);
+  }
+
+  async #pause(
+    error: unknown,
+    { method, signal, idempotent = method !== 'POST' }: HttpRequest,
+    tries: Tries,
+  ) {
+    throwIfAborted(signal);
+    if (!idempotent) throw error;
+    await this.waitToRetry(error, tries.count, signal);
   }
 
   /** One try, redirects and a renewed token included. */
