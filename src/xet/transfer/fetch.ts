@@ -350,8 +350,22 @@ class FetchSession {
 
   #finish({ wanted, stored }: Job, file: FetchedFile): void {
     this.#flush();
-    file.commit(wanted.hash, wanted.sha256 ?? stored.sha256, this.#remote.place);
+    if (file.size !== stored.size) {
+      throw new Git2dbError(
+        'REMOTE_INVALID',
+        `${this.#remote.place} says that file ${formatHash(wanted.hash)} has ${stored.size} bytes, and sent ${file.size}`,
+      );
+    }
+    file.commit(wanted.hash, this.#sha256(wanted, stored), this.#remote.place);
     this.#ledger.settle(wanted, 'moved', file.size);
+  }
+
+  /** What the other store says is a claim: it is not taken over where another file is known by that SHA-256. */
+  #sha256({ sha256, hash }: WantedFile, stored: StoreFile): string | undefined {
+    if (sha256 !== undefined || stored.sha256 === undefined) return sha256;
+    const known = this.#local.findSha256(stored.sha256);
+    const isFree = known.length === 0 || known.some((other) => hashesEqual(other, 0, hash, 0));
+    return isFree ? stored.sha256 : undefined;
   }
 
   #giveUp(job: Job): void {
