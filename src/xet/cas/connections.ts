@@ -22,8 +22,6 @@ export interface Route {
 }
 
 const MAX_HEADERS = 32768;
-/** Bytes that may wait in a connection for whoever reads it. */
-export const READ_AHEAD = 262144;
 
 export class Connections {
   readonly #settings: HttpSettings;

@@ -1,10 +1,7 @@
 /** The answer to a request: its body as a stream, or whole and bounded. */
-import type { Dispatcher } from 'undici';
 import { Git2dbError } from '../errors.ts';
+import type { AnswerBody, HttpHeaders } from './exchange.ts';
 import { isTransient, throwIfAborted } from './http-error.ts';
-
-/** Names in lower case; values of a header that was given several times are joined by commas. */
-export type HttpHeaders = Readonly<Record<string, string>>;
 
 export interface HttpResponse {
   readonly status: number;
@@ -32,7 +29,7 @@ interface AnswerParts {
   readonly url: string;
   /** For messages. */
   readonly name: string;
-  readonly body: Dispatcher.ResponseData['body'];
+  readonly body: AnswerBody;
   /** Undefined: it may be as slow as it likes. */
   readonly idleTimeoutMs: number | undefined;
   readonly signal: AbortSignal | undefined;
@@ -52,8 +49,6 @@ export class Answer implements HttpResponse {
     this.headers = parts.headers;
     this.url = parts.url;
     this.#parts = parts;
-    // A failure between the headers and the first read is told when it is read.
-    parts.body.on('error', () => undefined);
   }
 
   get body(): AsyncIterable<Buffer> {
@@ -94,11 +89,7 @@ export class Answer implements HttpResponse {
   }
 
   async discard(): Promise<void> {
-    try {
-      await this.#parts.body.dump({ limit: DISCARD_LIMIT });
-    } catch {
-      // Nobody wanted it.
-    }
+    await this.#parts.body.discard(DISCARD_LIMIT);
   }
 
   async #collect(limit: number): Promise<Buffer> {
@@ -124,36 +115,27 @@ export class Answer implements HttpResponse {
 
   async *#read(): AsyncGenerator<Buffer, void, undefined> {
     const { body, idleTimeoutMs, signal, failure } = this.#parts;
-    const pieces = body[Symbol.asyncIterator]() as AsyncIterator<Buffer>;
     let waitedMs = 0;
     let received = 0;
-    let isAtEnd = false;
     try {
       for (;;) {
         const since = performance.now();
-        const next = await pieces.next();
-        if (next.done === true) {
-          isAtEnd = true;
-          return;
+        const piece = await body.next();
+        if (piece === undefined) return;
+        waitedMs += performance.now() - since;
+        received += piece.length;
+        if (idleTimeoutMs !== undefined && waitedMs > idleTimeoutMs) {
+          if (received < (waitedMs / 1000) * MIN_BYTES_PER_SECOND) throw tooSlow();
+          waitedMs = 0;
+          received = 0;
         }
-        if (idleTimeoutMs !== undefined) {
-          waitedMs += performance.now() - since;
-          received += next.value.length;
-          if (waitedMs > idleTimeoutMs) {
-            if (received < (waitedMs / 1000) * MIN_BYTES_PER_SECOND) throw tooSlow();
-            waitedMs = 0;
-            received = 0;
-          }
-        }
-        yield next.value;
+        yield piece;
       }
     } catch (error) {
-      isAtEnd = true;
-      body.destroy();
       throwIfAborted(signal);
       throw failure(error);
     } finally {
-      if (!isAtEnd) body.destroy();
+      body.destroy();
     }
   }
 }
@@ -163,13 +145,15 @@ function tooSlow(): Error {
 }
 
 /** At most `limit` bytes from the start of `body`; the rest is dropped. */
-export async function readAtMost(body: Dispatcher.ResponseData['body'], limit: number): Promise<Buffer> {
+export async function readAtMost(body: AnswerBody, limit: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let size = 0;
-  for await (const piece of body as AsyncIterable<Buffer>) {
+  while (size < limit) {
+    const piece = await body.next();
+    if (piece === undefined) break;
     pieces.push(piece);
     size += piece.length;
-    if (size >= limit) break;
   }
+  await body.discard(DISCARD_LIMIT);
   return Buffer.concat(pieces).subarray(0, limit);
 }

@@ -6,9 +6,9 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { Readable } from 'node:stream';
-import type { Dispatcher } from 'undici';
 import { Git2dbError } from '../errors.ts';
-import { Connections, READ_AHEAD, type Reach } from './connections.ts';
+import { Connections, type Reach } from './connections.ts';
+import { type Exchanged, exchange } from './exchange.ts';
 import {
   errorOfConnection,
   errorOfStatus,
@@ -19,12 +19,13 @@ import {
   serverWords,
   throwIfAborted,
 } from './http-error.ts';
-import { Answer, type HttpHeaders, type HttpResponse, readAtMost } from './http-response.ts';
+import { Answer, type HttpResponse, readAtMost } from './http-response.ts';
 import type { HttpSettings } from './http-settings.ts';
 import { backOff, MAX_RETRY_AFTER_MS, parseRetryAfter, SYSTEM_CLOCK } from './retry.ts';
 import type { TokenScope, TokenSource } from './token.ts';
 
-export type { HttpHeaders, HttpResponse } from './http-response.ts';
+export type { HttpHeaders } from './exchange.ts';
+export type { HttpResponse } from './http-response.ts';
 export { type HttpConfig, type HttpSettings, httpSettingsFrom } from './http-settings.ts';
 
 /** A body that is made anew for each try. */
@@ -70,7 +71,7 @@ interface Tries {
 }
 
 interface Sent {
-  readonly data: Dispatcher.ResponseData;
+  readonly answer: Exchanged;
   readonly url: URL;
   readonly proxy: URL | undefined;
 }
@@ -149,13 +150,13 @@ export class HttpClient {
     for (;;) {
       const value = await token?.get(scope, signal);
       const sent = await this.#follow(request, value);
-      const { statusCode } = sent.data;
-      if (request.accept.includes(statusCode)) {
-        if (statusCode !== 401) token?.accept?.(value);
+      const { status } = sent.answer;
+      if (request.accept.includes(status)) {
+        if (status !== 401) token?.accept?.(value);
         return this.#answer(request, sent, tries);
       }
       const failed = await this.#failure(request, sent, value !== undefined, tries);
-      if (statusCode !== 401 || token === undefined || sent.url.origin !== token.authority) throw failed;
+      if (status !== 401 || token === undefined || sent.url.origin !== token.authority) throw failed;
       token.invalidate(value);
       if (tries.hasRenewedToken) throw failed;
       tries.hasRenewedToken = true;
@@ -165,13 +166,13 @@ export class HttpClient {
   }
 
   #answer(request: HttpRequest, sent: Sent, tries: Tries): Answer {
-    const { data, url, proxy } = sent;
+    const { answer, url, proxy } = sent;
+    const { headers } = answer;
     const { method, signal } = request;
     const { idleTimeoutMs = 60_000 } = this.#settings;
-    const headers = joinHeaders(data.headers);
     const encoding = headers['content-encoding'];
     if (encoding !== undefined && encoding !== 'identity' && method !== 'HEAD') {
-      data.body.destroy();
+      answer.body.destroy();
       throw new Git2dbError(
         'REMOTE_INVALID',
         `${nameRequest(method, url)}: the answer is compressed, which it was asked not to be; check what stands between here and the server`,
@@ -179,11 +180,11 @@ export class HttpClient {
       );
     }
     return new Answer({
-      status: data.statusCode,
+      status: answer.status,
       headers,
       url: url.href,
       name: nameRequest(method, url),
-      body: data.body,
+      body: answer.body,
       idleTimeoutMs: request.silenceMs === undefined ? idleTimeoutMs : undefined,
       signal,
       failure: (error) => errorOfConnection(error, method, url, proxy),
@@ -214,10 +215,10 @@ export class HttpClient {
         reach,
         token?.authority === url.origin ? tokenValue : undefined,
       );
-      const { statusCode } = sent.data;
-      if (!REDIRECTS.has(statusCode) || accept.includes(statusCode)) return sent;
-      const location = joinHeaders(sent.data.headers).location;
-      await drop(sent.data.body);
+      const { status } = sent.answer;
+      if (!REDIRECTS.has(status) || accept.includes(status)) return sent;
+      const { location } = sent.answer.headers;
+      await sent.answer.body.discard(MAX_ERROR_BODY);
       if (
         !follow ||
         (method !== 'GET' && method !== 'HEAD') ||
@@ -260,19 +261,21 @@ export class HttpClient {
     const isStream = body !== undefined && !(body instanceof Uint8Array);
     if (isStream) headers['content-length'] = String(body.length);
     try {
-      const data = await route.dispatcher.request({
-        origin: route.origin,
-        path: route.path,
-        method,
-        headers,
-        // undici takes any iterable of bytes, which its types do not tell.
-        body: isStream ? (body.stream() as Readable) : (body ?? null),
-        headersTimeout: request.headersTimeoutMs ?? headersTimeoutMs,
-        bodyTimeout: request.silenceMs ?? idleTimeoutMs,
-        highWaterMark: READ_AHEAD,
-        ...(signal === undefined ? {} : { signal }),
-      });
-      return { data, url, proxy: route.proxy };
+      const answer = await exchange(
+        route.dispatcher,
+        {
+          origin: route.origin,
+          path: route.path,
+          method,
+          headers,
+          // undici takes any iterable of bytes, which its types do not tell.
+          body: isStream ? (body.stream() as Readable) : (body ?? null),
+          headersTimeout: request.headersTimeoutMs ?? headersTimeoutMs,
+          bodyTimeout: request.silenceMs ?? idleTimeoutMs,
+        },
+        signal,
+      );
+      return { answer, url, proxy: route.proxy };
     } catch (error) {
       throwIfAborted(signal);
       throw errorOfConnection(error, method, url, route.proxy);
@@ -286,12 +289,12 @@ export class HttpClient {
     isAuthorized: boolean,
     tries: Tries,
   ): Promise<Git2dbError> {
-    const { data, url } = sent;
-    const headers = joinHeaders(data.headers);
+    const { answer, url } = sent;
+    const { headers } = answer;
     const { clock = SYSTEM_CLOCK } = this.#settings;
     let words: ServerWords | undefined;
     try {
-      words = serverWords(await readAtMost(data.body, MAX_ERROR_BODY), headers['content-type']);
+      words = serverWords(await readAtMost(answer.body, MAX_ERROR_BODY), headers['content-type']);
     } catch {
       // The status says enough.
     }
@@ -299,7 +302,7 @@ export class HttpClient {
     return errorOfStatus({
       method: request.method,
       url,
-      status: data.statusCode,
+      status: answer.status,
       said: words?.said,
       code: words?.code,
       requestId: cleanId(headers['x-request-id']),
@@ -344,22 +347,6 @@ function refusedRedirect(
   );
 }
 
-function joinHeaders(headers: Dispatcher.ResponseData['headers']): HttpHeaders {
-  const joined: Record<string, string> = {};
-  for (const [name, value] of Object.entries(headers)) {
-    if (value !== undefined) joined[name] = Array.isArray(value) ? value.join(', ') : value;
-  }
-  return joined;
-}
-
 function cleanId(id: string | undefined): string | undefined {
   return id !== undefined && /^[\w.:=+/-]{1,100}$/.test(id) ? id : undefined;
-}
-
-async function drop(body: Dispatcher.ResponseData['body']): Promise<void> {
-  try {
-    await body.dump({ limit: MAX_ERROR_BODY });
-  } catch {
-    // Nobody wanted it.
-  }
 }

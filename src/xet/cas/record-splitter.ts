@@ -5,11 +5,8 @@
 import { FormatError, Git2dbError } from '../errors.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader, MAX_STORED_CHUNK } from '../xorb/format.ts';
 
-/** Bytes of a run, roughly. */
-const RUN_BYTES = 524288;
-const MAX_RECORD = CHUNK_HEADER_SIZE + MAX_STORED_CHUNK;
-/** Longest buffer that a splitter holds. */
-export const MAX_SPLITTER_BYTES: number = RUN_BYTES + MAX_RECORD;
+/** Memory of a splitter, and of a run, at most: several of the longest records. */
+export const MAX_SPLITTER_BYTES: number = 2 * (CHUNK_HEADER_SIZE + MAX_STORED_CHUNK);
 
 /** Records of chunks [start, end). */
 export interface SplitRun {
@@ -71,7 +68,7 @@ export class RecordSplitter {
       this.#received += part.length;
       at += part.length;
       this.#parse();
-      if (this.isComplete || this.#whole >= RUN_BYTES) yield* this.#cut();
+      if (this.isComplete) yield* this.#cut();
     }
   }
 
@@ -106,7 +103,8 @@ export class RecordSplitter {
     const rest = this.#buffer.subarray(this.#whole, this.#filled);
     const run = this.#run();
     const left = this.#options.size - this.#received + rest.length;
-    const next = new Uint8Array(Math.min(left, Math.max(MAX_SPLITTER_BYTES, rest.length + 1)));
+    // All of it is written before any of it is given out. Not from a pool: it is given away.
+    const next = Buffer.allocUnsafeSlow(Math.min(left, MAX_SPLITTER_BYTES));
     next.set(rest);
     this.#buffer = next;
     this.#filled = rest.length;
