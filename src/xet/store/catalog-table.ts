@@ -40,6 +40,8 @@ const PAGE = 4096;
 const MAX_PAGES = 2048;
 /** A list of files up to this size is read whole: that takes no longer than a search in the file. */
 const MAX_FILE_LIST = 1 << 17;
+/** Places of a chunk whose neighbours are looked at. */
+const MAX_NEAR_PLACES = 4;
 
 export interface TableCounts {
   readonly shards: number;
@@ -193,10 +195,52 @@ export class CatalogTable {
 
   /** Places of a chunk, newest first. */
   findChunk(hash: Uint8Array, offset: number): ChunkPlace[] {
+    return this.#findPlaces(hash, offset).map(({ xorb, index }) => ({ xorb: this.#xorbHash(xorb), index }));
+  }
+
+  /** The first xorbs with a chunk, newest first, and those that stand near them in the table's order. */
+  findNear(hash: Uint8Array, before: number, after: number): { having: Buffer[]; others: Buffer[] } {
+    const having = this.#findPlaces(hash, 0)
+      .map(({ xorb }) => xorb)
+      .slice(0, MAX_NEAR_PLACES);
+    const near = new Set<number>();
+    for (const xorb of having) {
+      const end = Math.min(this.counts.xorbs, xorb + 1 + after);
+      for (let x = xorb; x < end; x++) near.add(x);
+      for (let x = Math.max(0, xorb - before); x < xorb; x++) near.add(x);
+    }
+    return {
+      having: having.map((xorb) => this.#xorbHash(xorb)),
+      others: [...near].map((xorb) => this.#xorbHash(xorb)),
+    };
+  }
+
+  /** True if there may be places of this chunk: its key is in the table. */
+  mayHaveChunk(hash: Uint8Array, offset: number): boolean {
+    return this.#findKey(hash, offset) !== undefined;
+  }
+
+  #findPlaces(hash: Uint8Array, offset: number): { readonly xorb: number; readonly index: number }[] {
+    const found: { xorb: number; index: number }[] = [];
+    const a = readKeyWord(hash, offset);
+    const b = readKeyWord(hash, offset + 4);
+    let i = this.#findKey(hash, offset) ?? this.counts.chunks;
+    for (; i < this.counts.chunks && this.#compareKey(i, a, b) === 0; i++) {
+      const entry = this.bytes.read(this.offsets.places + PLACE_ENTRY * i, PLACE_ENTRY);
+      if (entry.compare(hash, offset + KEY_SIZE, offset + 32, 0, 24) !== 0) continue;
+      const xorb = entry.readUInt32LE(24);
+      if (xorb < this.counts.xorbs) found.push({ xorb, index: entry.readUInt32LE(28) });
+    }
+    return found;
+  }
+
+  /** Where the first key of this chunk stands; undefined if there is none. */
+  #findKey(hash: Uint8Array, offset: number): number | undefined {
     const first = hash[offset] as number;
     let low = first === 0 ? 0 : this.#fanOut.readUInt32LE(4 * (first - 1));
     let high = this.#fanOut.readUInt32LE(4 * first);
-    if (low === high) return [];
+    if (low === high) return undefined;
+    const end = high;
     const a = readKeyWord(hash, offset);
     const b = readKeyWord(hash, offset + 4);
     // Lower bound. Hashes are uniform, so the first probe is a guess by proportion.
@@ -208,18 +252,11 @@ export class CatalogTable {
       // Stay on the page at hand while the guess was close, else halve.
       probe = span > 1024 ? (low + high) >>> 1 : low + (span >>> 1);
     }
-    const found: ChunkPlace[] = [];
-    for (let i = low; i < this.counts.chunks && this.#compareKey(i, a, b) === 0; i++) {
-      const entry = this.bytes.read(this.offsets.places + PLACE_ENTRY * i, PLACE_ENTRY);
-      if (entry.compare(hash, offset + KEY_SIZE, offset + 32, 0, 24) !== 0) continue;
-      const xorb = entry.readUInt32LE(24);
-      if (xorb >= this.counts.xorbs) continue;
-      found.push({
-        xorb: this.xorbEntries().subarray(XORB_ENTRY * xorb, XORB_ENTRY * xorb + 32),
-        index: entry.readUInt32LE(28),
-      });
-    }
-    return found;
+    return low < end && this.#compareKey(low, a, b) === 0 ? low : undefined;
+  }
+
+  #xorbHash(xorb: number): Buffer {
+    return this.xorbEntries().subarray(XORB_ENTRY * xorb, XORB_ENTRY * xorb + 32);
   }
 
   /** Shards that describe a file, newest first. */

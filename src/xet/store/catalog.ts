@@ -66,6 +66,18 @@ export class Catalog {
   }
 
   /**
+   * The xorbs with a chunk, newest first, then what was stored next to each: `before` and `after` many of them.
+   * Each once.
+   */
+  findNear(hash: Uint8Array, before: number, after: number): Uint8Array[] {
+    const found = new Map<string, Buffer>();
+    const near = this.#ask((table) => [table.findNear(hash, before, after)]);
+    for (const { having } of near) for (const xorb of having) found.set(xorb.toString('latin1'), xorb);
+    for (const { others } of near) for (const xorb of others) found.set(xorb.toString('latin1'), xorb);
+    return [...found.values()];
+  }
+
+  /**
    * Looks for shards that came since the last look. Returns true if there were any. Cheap (one
    * stat) while the directory has not changed. Call it after a miss, before believing the miss.
    */
