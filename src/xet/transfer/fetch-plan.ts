@@ -1,11 +1,11 @@
 /**
- * What must be asked of the other store for a file, piece by piece. Where the other store shows the chunk
- * lists of its xorbs, chunks that this store has are left out; where it does not, only xorbs that are here
- * under the same name are.
+ * What must be asked of the other store for a file, piece by piece. Chunks that this store has are left out: the
+ * other store shows the chunk lists of its xorbs; or a xorb of the same name is here; or its list was learned when
+ * it was read before.
  */
 import { FormatError, type Git2dbError } from '../errors.ts';
 import { verificationHash } from '../hash/verification.ts';
-import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
+import { formatHash, hashesEqual, isZeroHash } from '../hash/xet-hash.ts';
 import type { Term } from '../shard/file-info.ts';
 import type { Store, StoreFile } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
@@ -125,18 +125,38 @@ export class FetchPlanner {
     if (open !== undefined) yield open;
   }
 
-  /** Of a term of which only the names of the chunks that came before are known. */
+  /** Of a term whose chunk list is known only as far as it was learned. */
   *#unknown(term: Term, matcher: ChunkMatcher): Generator<Piece> {
     const { xorbHash } = term;
-    matcher.skip(term.end - term.start);
-    for (let at = term.start; at < term.end; ) {
-      const isComing = this.#learned.isComing(xorbHash, at);
-      let end = at + 1;
-      while (end < term.end && this.#learned.isComing(xorbHash, end) === isComing) end++;
-      this.#learned.expect(xorbHash, at, end);
-      yield { kind: isComing ? 'again' : 'there', xorbHash, start: at, end, footer: undefined };
-      at = end;
+    let open: Piece | undefined;
+    for (let i = term.start; i < term.end; i++) {
+      const list = this.#learned.hashesOf(xorbHash).subarray(0, 32 * term.end);
+      const isKnown = !isZeroHash(list, 32 * i);
+      const place = isKnown ? matcher.find(list, i) : matcher.miss();
+      let piece: Piece;
+      if (place !== undefined) {
+        const { index } = place;
+        piece = {
+          kind: 'here',
+          xorbHash: place.xorbHash,
+          start: index,
+          end: index + 1,
+          copy: place.isFragment,
+        };
+      } else {
+        const isComing =
+          this.#learned.isComing(xorbHash, i) ||
+          (isKnown && this.#writer.findChunk(list, 32 * i) !== undefined);
+        this.#learned.expect(xorbHash, i);
+        piece = { kind: isComing ? 'again' : 'there', xorbHash, start: i, end: i + 1, footer: undefined };
+      }
+      if (open !== undefined && continues(open, piece)) open.end++;
+      else {
+        if (open !== undefined) yield open;
+        open = piece;
+      }
     }
+    if (open !== undefined) yield open;
   }
 
   async #footer(xorbHash: Uint8Array): Promise<XorbFooter | undefined> {

@@ -27,6 +27,7 @@ import { FetchPlanner, type Piece } from './fetch-plan.ts';
 import { FetchedFile } from './fetched-file.ts';
 import { LearnedChunks } from './learned-chunks.ts';
 import { isOfAFile, Ledger, tellable } from './ledger.ts';
+import { linkableStore, linkFiles } from './link.ts';
 import { LocalChunks } from './local-chunks.ts';
 import { FILES_AT_ONCE, hashesOf, isEmptyFile, slicesOf } from './missing.ts';
 import { type ChunkRecord, RecordCursor } from './record-cursor.ts';
@@ -132,19 +133,33 @@ class FetchSession {
       await recoverDeadWriters(this.#local, directory, this.#options.writer);
       // What a killed fetch had acknowledged is published now.
       this.#local.catalog.refresh();
-      const rest = this.settlePresent(wanted);
+      const rest = await this.#link(this.settlePresent(wanted));
       const failed = await this.#pass(rest);
       for (const file of failed) await this.#pass([file], true);
     } catch (error) {
-      this.#writer.rollback();
       this.#ledger.settleRest(tellable(error, this.#remote.place));
     }
+  }
+
+  /** Files that need not be copied, from a directory on the same file system; returns the others. */
+  async #link(files: readonly WantedFile[]): Promise<readonly WantedFile[]> {
+    const from = linkableStore(this.#local, this.#remote);
+    if (from === undefined || files.length === 0) return files;
+    return linkFiles(from, this.#local, this.#writer, files, {
+      signal: this.#options.signal,
+      onLinked: (file, size) => {
+        this.#ledger.expect(size);
+        this.#ledger.advance(size);
+        this.#ledger.settle(file, 'moved', size);
+      },
+    });
   }
 
   /** Fetches files; returns those to be tried again, of which there are none the last time. */
   async #pass(files: readonly WantedFile[], isLast = false): Promise<WantedFile[]> {
     const again: WantedFile[] = [];
-    const learned = new LearnedChunks();
+    // The last try is to succeed whatever was learned before.
+    const learned = new LearnedChunks(isLast ? undefined : this.#local.layout.learned);
     const steps = new StepQueue<Job>(this.#steps(files, learned, isLast));
     let cursor: RecordCursor | undefined;
     try {
@@ -155,20 +170,21 @@ class FetchSession {
           if (step.failure !== undefined) throw step.failure;
           job.file ??= new FetchedFile(this.#writer);
           if (piece === undefined) {
-            this.#finish(job, job.file);
+            await this.#finish(job, job.file);
           } else if (piece.kind === 'there') {
             cursor ??= this.#open(steps);
             await this.#fetch(job.file, piece, cursor, steps, learned);
           } else if (piece.kind === 'here') {
-            this.#take(job.file, piece);
+            await this.#take(job.file, piece);
           } else {
             this.#takeAgain(job.file, piece, learned);
           }
         } catch (error) {
-          this.#giveUp(job);
+          await this.#giveUp(job);
           if (!isOfAFile(error)) throw error;
           if (isLast) this.#ledger.settle(job.wanted, 'failed', job.stored.size, error);
           else again.push(job.wanted);
+          if (error.code === 'CONTENT_DAMAGED') learned.forget(job.stored.terms.map((term) => term.xorbHash));
           steps.stop();
           await cursor?.close();
           cursor = undefined;
@@ -178,6 +194,7 @@ class FetchSession {
         throwIfAborted(this.#options.signal);
       }
     } finally {
+      learned.save();
       steps.stop();
       await cursor?.close().catch(() => {});
       await steps.close();
@@ -256,8 +273,6 @@ class FetchSession {
     const { xorbHash, start, end, footer } = piece;
     for (let chunk = start; chunk < end; chunk++) {
       if (!cursor.holds(xorbHash, chunk)) {
-        // The payloads put so far are views into the run that goes now.
-        this.#flush();
         await steps.starve(cursor.await(xorbHash, chunk));
         throwIfAborted(this.#options.signal);
       }
@@ -266,7 +281,7 @@ class FetchSession {
         record,
         () => `chunk ${chunk} of xorb ${formatHash(xorbHash)} in ${this.#remote.place}`,
       );
-      if (footer === undefined) learned.learn(xorbHash, chunk, hash, 0);
+      if (footer === undefined) learned.learn(xorbHash, chunk, hash);
       else if (!hashesEqual(footer.hashes, 32 * chunk, hash, 0)) {
         throw new Git2dbError(
           'CONTENT_DAMAGED',
@@ -275,35 +290,41 @@ class FetchSession {
           { data: { xorb: formatHash(xorbHash), chunk } },
         );
       }
-      this.#put(file, hash, 0, record);
+      await this.#put(file, hash, 0, record);
       this.#ledger.advance(record.rawLength);
     }
   }
 
   /** Stores a chunk, unless a file before has brought it: where chunk lists are not known beforehand, that may be. */
-  #put(file: FetchedFile, hashes: Uint8Array, offset: number, record: ChunkRecord): void {
-    const known = this.#writer.findChunk(hashes, offset);
+  async #put(file: FetchedFile, hashes: Uint8Array, offset: number, record: ChunkRecord): Promise<void> {
+    const writer = this.#writer;
+    const known = writer.findChunk(hashes, offset);
     if (known !== undefined) {
       file.add(hashes, offset, record.rawLength, atLocal(known));
       return;
     }
-    const put = this.#writer.put(hashes, offset, record.payload, record.scheme, record.rawLength);
-    file.add(hashes, offset, record.rawLength, atLocal(put));
-    this.#unflushed += record.storedLength;
-    if (this.#unflushed >= FLUSH_BYTES) this.#flush();
-    file.wrote(record.storedLength + CHUNK_HEADER_SIZE);
-  }
-
-  #flush(): void {
-    this.#writer.flush();
+    const { payload, scheme, rawLength } = record;
+    if (!writer.fits(rawLength, payload.length)) await writer.settle();
+    file.add(hashes, offset, rawLength, atLocal(writer.put(hashes, offset, payload, scheme, rawLength)));
+    const isDue = file.wrote(payload.length + CHUNK_HEADER_SIZE);
+    this.#unflushed += payload.length;
+    if (this.#unflushed < FLUSH_BYTES && !isDue) return;
     this.#unflushed = 0;
+    // The disk takes it while more comes.
+    await writer.flushAhead();
+    if (!isDue) return;
+    await writer.settle();
+    file.commitSegment();
   }
 
-  #take(file: FetchedFile, { xorbHash, start, end, copy }: Piece & { readonly kind: 'here' }): void {
+  async #take(
+    file: FetchedFile,
+    { xorbHash, start, end, copy }: Piece & { readonly kind: 'here' },
+  ): Promise<void> {
     const source = this.#local.openXorb(xorbHash);
     for (let i = start; i < end; i++) {
       const rawLength = (source.rawEnds[i] as number) - (i === 0 ? 0 : (source.rawEnds[i - 1] as number));
-      if (copy) this.#put(file, source.hashes, 32 * i, this.#read(xorbHash, source, i));
+      if (copy) await this.#put(file, source.hashes, 32 * i, this.#read(xorbHash, source, i));
       else file.add(source.hashes, 32 * i, rawLength, { xorbHash, local: 0, index: i });
       this.#ledger.advance(rawLength);
     }
@@ -348,8 +369,9 @@ class FetchSession {
     }
   }
 
-  #finish({ wanted, stored }: Job, file: FetchedFile): void {
-    this.#flush();
+  async #finish({ wanted, stored }: Job, file: FetchedFile): Promise<void> {
+    await this.#writer.settle();
+    this.#unflushed = 0;
     if (file.size !== stored.size) {
       throw new Git2dbError(
         'REMOTE_INVALID',
@@ -368,9 +390,11 @@ class FetchSession {
     return isFree ? stored.sha256 : undefined;
   }
 
-  #giveUp(job: Job): void {
+  async #giveUp(job: Job): Promise<void> {
     job.isDropped = true;
     this.#unflushed = 0;
+    // A write that failed is forgotten with the rest; the one that cannot be made, made again, says so.
+    await this.#writer.settle().catch(() => {});
     this.#writer.rollback();
     this.#ledger.advance(-(job.file?.size ?? 0));
   }

@@ -55,10 +55,14 @@ export class FetchedFile {
     extendTerms(this.#segment, hash, at.local, at.index, rawLength);
   }
 
-  /** The last chunk was put into the writer, in a record of so many bytes. Commits a segment now and then. */
-  wrote(storedBytes: number): void {
+  /** The last chunk was put into the writer, in a record of so many bytes. True when it is time for a segment. */
+  wrote(storedBytes: number): boolean {
     this.#newBytes += storedBytes;
-    if (this.#newBytes < SEGMENT_BYTES) return;
+    return this.#newBytes >= SEGMENT_BYTES;
+  }
+
+  /** Commits what has come since the last segment. */
+  commitSegment(): void {
     const count = this.#lengths.length - this.#segmentStart;
     const lengths = this.#lengths.slice(this.#segmentStart);
     this.#writer.commit({

@@ -101,6 +101,12 @@ export class ChunkMatcher {
     return fragment;
   }
 
+  /** The file's next chunk is not known, so it is nowhere. */
+  miss(): undefined {
+    this.#run = undefined;
+    this.#storeAgain();
+  }
+
   #take(run: Run): LocalPlace {
     return { xorbHash: run.xorbHash, index: run.next++, isFragment: false };
   }

@@ -18,11 +18,13 @@ import { openTerm } from '../reconstruct/plan.ts';
 import { ShardBuilder } from '../shard/builder.ts';
 import { fileRecordCount } from '../shard/file-info.ts';
 import { RECORD_SIZE } from '../shard/format.ts';
-import type { LocalStore, StoredTerm } from '../store/local-store.ts';
+import { LocalStore, type StoredTerm } from '../store/local-store.ts';
 import type { ChunkRun, Store, StoreFile } from '../store/store.ts';
+import { StoreWriter } from '../store/writer.ts';
 import { throwIfAborted } from './abort.ts';
 import { AdaptiveLimit } from './adaptive-limit.ts';
 import { isOfAFile, Ledger, tellable } from './ledger.ts';
+import { linkableStore, linkFiles } from './link.ts';
 import { FILES_AT_ONCE, hashesOf, isEmptyFile, slicesOf } from './missing.ts';
 import { PackedXorb } from './packed-xorb.ts';
 import {
@@ -40,6 +42,8 @@ import type { TransferOptions, TransferResult, WantedFile } from './transfer.ts'
 export interface PushFilesOptions extends TransferOptions {
   /** Register the SHA-256 of each file; computed where neither the caller nor the store knows it. */
   readonly withSha256?: boolean | undefined;
+  /** For a directory on the same file system, which gets hard links; default `batch`. */
+  readonly fsync?: 'batch' | 'none' | undefined;
 }
 
 /** New content, raw, that is registered at once; and the shard's size that must not be exceeded. */
@@ -134,6 +138,7 @@ class PushSession implements Packer {
         this.#ledger.settle(file, 'present', 0);
         return false;
       });
+      files = await this.#link(files);
       while (files.length > 0) {
         this.#again = [];
         await this.#pass(files);
@@ -145,6 +150,41 @@ class PushSession implements Packer {
       // The first failure, of which others may be consequences.
       throw this.#stop.signal.reason;
     }
+  }
+
+  /** Files that need not be copied, to a directory on the same file system; returns the others. */
+  async #link(files: readonly WantedFile[]): Promise<WantedFile[]> {
+    const directory = linkableStore(this.#local, this.#remote);
+    if (directory === undefined) return [...files];
+    const missing: WantedFile[] = [];
+    for (const slice of slicesOf(files, FILES_AT_ONCE)) {
+      missing.push(...(await this.#missing(slice)).map(({ wanted }) => wanted));
+    }
+    if (missing.length === 0) return [];
+    const linked: [WantedFile, number][] = [];
+    // Its own look at the directory: that of the store has a writer already, or will.
+    const to = new LocalStore(directory.root);
+    const writer = new StoreWriter(to, { fsync: this.#options.fsync ?? 'batch' });
+    let others: WantedFile[];
+    try {
+      try {
+        others = await linkFiles(this.#local, to, writer, missing, {
+          signal: this.#signal,
+          withSha256: this.#options.withSha256,
+          onLinked: (file, size) => {
+            this.#ledger.expect(size);
+            this.#ledger.advance(size);
+            linked.push([file, size]);
+          },
+        });
+      } finally {
+        await writer.seal();
+      }
+    } finally {
+      to.close();
+    }
+    for (const [file, size] of linked) this.#ledger.settle(file, 'moved', size);
+    return others;
   }
 
   async #pass(files: readonly WantedFile[]): Promise<void> {

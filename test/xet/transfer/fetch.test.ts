@@ -129,11 +129,41 @@ test('each chunk that files share comes once, also where the other store shows n
   }
 });
 
+test('where there are no chunk lists, what was read once is known, and a second version brings only what is new', async (t) => {
+  const rig = createRig(t);
+  const first = randomBytes('v1', 6 * MIB);
+  const second = Buffer.concat([
+    first.subarray(0, 2 * MIB),
+    randomBytes('new', MIB),
+    first.subarray(2 * MIB),
+  ]);
+  const [, old] = await rig.publish(randomBytes('junk', 3 * MIB), first);
+  rig.remote.showsFooters = false;
+  await rig.fetch([old!]);
+  const [next] = await rig.publish(second);
+  t.true((await rig.fetch([next!])).wireBytes < MIB + 4 * 131072);
+  t.true(rig.target.tryRead(formatHash(next!.hash))!.equals(second));
+  // What is kept of that may be wrong in any way: it is not believed, and mended.
+  const third = Buffer.concat([second, randomBytes('third', 100_000)]);
+  const [last] = await rig.publish(third);
+  for (const ab of rig.target.list('learned')) {
+    for (const name of rig.target.list('learned', ab)) {
+      const path = join(rig.target.root, 'learned', ab, name);
+      const bytes = readFileSync(path);
+      for (let at = 0; at + 36 <= bytes.length; at += 72) bytes.copy(bytes, at + 4, 4, 36);
+      writeFileSync(path, Buffer.concat([bytes, Buffer.from('torn')]));
+    }
+  }
+  t.deepEqual(outcomes(await rig.fetch([last!])), ['moved']);
+  t.true(rig.target.tryRead(formatHash(last!.hash))!.equals(third));
+});
+
 test('a xorb that is here under its name is not asked for where there are no chunk lists', async (t) => {
   const rig = createRig(t);
   const first = randomBytes(1, 2 * MIB);
   const [old] = await rig.publish(first);
   await rig.fetch([old!]);
+  rmSync(join(rig.target.root, 'learned'), { recursive: true, force: true });
   const second = Buffer.concat([first, randomBytes(2, 100_000)]);
   const [next] = await rig.publish(second);
   rig.remote.showsFooters = false;
@@ -292,24 +322,28 @@ test('when the other store cannot be used any more, all that are left fail by th
   t.is(rig.remote.given.length, 128);
 });
 
-test('what has come of a large file stays when the fetch fails', async (t) => {
-  const rig = createRig(t);
-  const content = randomBytes('large', 100 * MIB);
-  const files = await rig.publish(content);
-  let bytes = 0;
-  rig.remote.faults = {
-    readRecords: (run) => {
-      bytes += run.bytes.length;
-      if (bytes > 80 * MIB) throw new Git2dbError('NETWORK', 'the line is dead');
-      return [run];
-    },
-  };
-  t.deepEqual(codes(await rig.fetch(files)), ['NETWORK']);
-  rig.remote.faults = {};
-  const { wireBytes } = await rig.fetch(files);
-  t.true(wireBytes < 40 * MIB, `${wireBytes}`);
-  t.true(rig.target.read(formatHash(files[0]!.hash)).equals(content));
-});
+for (const showsFooters of [true, false]) {
+  const where = showsFooters ? '' : ', also where the other store shows no chunk lists';
+  test(`what has come of a large file stays when the fetch fails${where}`, async (t) => {
+    const rig = createRig(t);
+    const content = randomBytes('large', 100 * MIB);
+    const files = await rig.publish(content);
+    rig.remote.showsFooters = showsFooters;
+    let bytes = 0;
+    rig.remote.faults = {
+      readRecords: (run) => {
+        bytes += run.bytes.length;
+        if (bytes > 80 * MIB) throw new Git2dbError('NETWORK', 'the line is dead');
+        return [run];
+      },
+    };
+    t.deepEqual(codes(await rig.fetch(files)), ['NETWORK']);
+    rig.remote.faults = {};
+    const { wireBytes } = await rig.fetch(files);
+    t.true(wireBytes < 40 * MIB, `${wireBytes}`);
+    t.true(rig.target.read(formatHash(files[0]!.hash)).equals(content));
+  });
+}
 
 test('a fetch that is stopped says so and leaves what was complete', async (t) => {
   const rig = createRig(t);
@@ -386,18 +420,27 @@ test('a SHA-256 comes along, and never takes the place of one that is known here
 
 test.serial('a full disk is one clear error, and the store stays as it was', async (t) => {
   const rig = createRig(t);
-  const files = await rig.publish(chunkRun('d', 0, 20));
+  const files = await rig.publish(chunkRun('d', 0, 20), randomBytes('more', 20 * MIB));
   await rig.target.add(Buffer.from('before'));
   const before = rig.target.tree();
-  const restore = injectFault(t, 'writevSync', () => {
-    throw systemError('ENOSPC');
-  });
-  const result = await rig.fetch(files);
-  restore();
-  t.deepEqual(codes(result), ['STORE_UNWRITABLE']);
-  t.regex(result.files[0]!.error!.message, /ENOSPC.*Free some space/s);
-  t.deepEqual(rig.target.tree(), before);
-  t.deepEqual(outcomes(await rig.fetch(files)), ['moved']);
+  // Small files are written at once, large ones ahead.
+  for (const [name, file] of [
+    ['writevSync', files[0]!],
+    ['writev', files[1]!],
+  ] as const) {
+    const restore = injectFault(t, name, (original, ...args) => {
+      const [buffers, done] = [args[1] as readonly Uint8Array[], args.at(-1)];
+      if (buffers.every(({ length }) => length < 5000)) return original(...args);
+      if (typeof done !== 'function') throw systemError('ENOSPC');
+      return setImmediate(() => done(systemError('ENOSPC')));
+    });
+    const result = await rig.fetch([file]);
+    restore();
+    t.is(codes(result)[0], 'STORE_UNWRITABLE');
+    t.regex(result.files[0]!.error!.message, /ENOSPC.*Free some space/s);
+    t.deepEqual(rig.target.tree(), before);
+  }
+  t.deepEqual(outcomes(await rig.fetch(files)), ['moved', 'moved']);
 });
 
 test('what a killed fetch had acknowledged is not fetched again', async (t) => {
