@@ -123,6 +123,7 @@ class RecordReader {
   #failure: unknown;
   /** The slot whose turn it is. */
   #current: Slot | undefined;
+  #isLocating = false;
   /** Bytes in runs that wait and in splitters. */
   #held = 0;
   #wakers: (() => void)[] = [];
@@ -215,7 +216,7 @@ class RecordReader {
     try {
       let next = ask();
       for (;;) {
-        const range = window.length === 0 ? await next : await withPatience(next, PATIENCE_MS);
+        const range = window.length === 0 ? await next : await this.#soon(next);
         if (range !== undefined && range.done === true) break;
         const size = range === undefined ? 0 : range.value.byteEnd - range.value.byteStart;
         const isFull = bytes + size > WINDOW_BYTES || window.length >= WINDOW_RANGES;
@@ -239,12 +240,23 @@ class RecordReader {
     }
   }
 
+  /** Undefined if whoever makes the ranges keeps us waiting; to find out where one is takes as long as it takes. */
+  async #soon<T>(next: Promise<T>): Promise<T | undefined> {
+    for (;;) {
+      const range = await withPatience(next, PATIENCE_MS);
+      if (range !== undefined || !this.#isLocating) return range;
+    }
+  }
+
   async *#place(
     ranges: Iterable<ChunkRange> | AsyncIterable<ChunkRange>,
   ): AsyncGenerator<PlacedRange, void, undefined> {
     for await (const range of ranges) {
       if (range.start >= range.end) continue;
-      yield* await this.#source.locate(range, this.#stop.signal);
+      this.#isLocating = true;
+      const placed = await this.#source.locate(range, this.#stop.signal);
+      this.#isLocating = false;
+      yield* placed;
     }
   }
 

@@ -100,6 +100,8 @@ export class CasServer {
   readonly faults: Fault[] = [];
   /** URLs of other signatures are refused. */
   signature = 1;
+  /** Files are always told of as a whole. */
+  ignoresRanges = false;
   /** Where data URLs point, if not here. */
   dataUrl: string | undefined;
   url = '';
@@ -287,7 +289,7 @@ export class CasServer {
     const file = this.files.get(hash);
     if (file === undefined) return text(404, 'no such file');
     const size = file.terms.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
-    const ranges = parseRange(range, size);
+    const ranges = this.ignoresRanges ? undefined : parseRange(range, size);
     const asked = ranges?.[0];
     if (ranges !== undefined && asked === undefined && size > 0) return text(416, 'past the end');
     const { terms, offset } = this.#cut(file.terms, asked ?? { start: 0, end: size });
