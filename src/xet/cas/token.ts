@@ -93,14 +93,14 @@ export class CredentialToken implements TokenSource {
     if (refused === undefined || this.#format(refused) !== token) return;
     this.#credentials = undefined;
     this.#isApproved = false;
-    void this.#callbacks.reject?.(this.#url, refused);
+    tell(() => this.#callbacks.reject?.(this.#url, refused));
   }
 
   accept(token: string | undefined): void {
     const taken = this.#credentials;
     if (taken === undefined || this.#isApproved || this.#format(taken) !== token) return;
     this.#isApproved = true;
-    void this.#callbacks.approve?.(this.#url, taken);
+    tell(() => this.#callbacks.approve?.(this.#url, taken));
   }
 
   async #fill(): Promise<void> {
@@ -117,6 +117,13 @@ export class CredentialToken implements TokenSource {
   #format({ username, password }: Credentials): string {
     return this.scheme === 'Bearer' ? password : Buffer.from(`${username}:${password}`).toString('base64');
   }
+}
+
+/** A helper that cannot take the news is no reason to stop. */
+function tell(news: () => Promise<void> | void | undefined): void {
+  Promise.resolve()
+    .then(news)
+    .catch(() => undefined);
 }
 
 export interface ExchangeOptions {
