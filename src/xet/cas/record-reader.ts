@@ -53,6 +53,8 @@ export interface RecordSource {
    * ranges than these: what nobody waits for is passed over.
    */
   fetch(placed: PlacedRange, ranges: readonly ByteRange[], signal: AbortSignal): Promise<FetchedRanges>;
+  /** What was known of the xorb led to something else: it is to be found out anew. */
+  forget?(xorbHash: Uint8Array): void;
   readonly clock: Clock;
 }
 
@@ -265,7 +267,12 @@ class RecordReader {
       await this.#fill(fetch);
       this.#limit.succeeded(fetch.bytes);
     } catch (error) {
-      for (const slot of fetch.slots) if (!slot.isDone) slot.failure ??= error;
+      const isDamaged = error instanceof Git2dbError && error.code === 'CONTENT_DAMAGED';
+      for (const slot of fetch.slots) {
+        if (slot.isDone) continue;
+        slot.failure ??= error;
+        if (isDamaged) this.#source.forget?.(slot.placed.xorbHash);
+      }
     } finally {
       this.#limit.release();
       for (const slot of fetch.slots) this.#count(slot, 0);

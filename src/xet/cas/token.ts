@@ -4,7 +4,7 @@
  */
 import { Git2dbError } from '../errors.ts';
 import type { HttpClient } from './http.ts';
-import { nameUrl } from './http-error.ts';
+import { nameUrl, throwIfAborted } from './http-error.ts';
 import { parseTokenAnswer, type TokenAnswer } from './protocol.ts';
 import { type Clock, SYSTEM_CLOCK } from './retry.ts';
 
@@ -195,7 +195,7 @@ export class ExchangedToken implements TokenSource {
     const asking = this.#asking.get(scope) ?? this.#renew(scope);
     this.#asking.set(scope, asking);
     // Others may wait for the same answer: an abort ends the waiting, not the asking.
-    return signal === undefined ? asking : Promise.race([asking, abortion(signal)]);
+    return untilAborted(asking, signal);
   }
 
   invalidate(token: string | undefined): void {
@@ -276,10 +276,20 @@ function refreshTime(answer: TokenAnswer, date: string | undefined, clock: Clock
 /** The last moment that a Date can tell. */
 const MAX_TIME = 8.64e15;
 
-function abortion(signal: AbortSignal): Promise<never> {
-  return new Promise((_, reject) => {
-    const stop = () => reject(Object.assign(new Error('the operation was aborted'), { name: 'AbortError' }));
+async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
+  if (signal === undefined) return promise;
+  let stop = () => undefined as void;
+  const stopped = new Promise<never>((_, reject) => {
+    stop = () => reject(signal.reason);
     if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop, { once: true });
+    else signal.addEventListener('abort', stop);
   });
+  try {
+    return await Promise.race([promise, stopped]);
+  } catch (error) {
+    throwIfAborted(signal);
+    throw error;
+  } finally {
+    signal.removeEventListener('abort', stop);
+  }
 }
