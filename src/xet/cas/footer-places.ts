@@ -117,6 +117,10 @@ export class FooterPlaces implements RecordSource {
     return { response: await this.#request(xorbHash, formatRange(ranges), signal), ranges };
   }
 
+  forget(xorbHash: Uint8Array): void {
+    this.#forget(formatHash(xorbHash));
+  }
+
   async #request(
     xorbHash: Uint8Array,
     range: string,

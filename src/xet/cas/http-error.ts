@@ -4,6 +4,7 @@
  * may succeed later, and `retryAfterMs` where the server asked for a pause.
  */
 import { STATUS_CODES } from 'node:http';
+import { isNativeError } from 'node:util/types';
 import { type ErrorCode, errnoOf, Git2dbError, messageOf } from '../errors.ts';
 import { isTransientStatus } from './retry.ts';
 
@@ -261,7 +262,8 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 
 function abortErrorOf(signal: AbortSignal): Error {
   const reason: unknown = signal.reason;
-  if (reason instanceof Error && reason.name === 'AbortError') return reason;
+  // The system's own reason is a DOMException, whose `code` is a number.
+  if (isNativeError(reason) && reason.name === 'AbortError') return reason;
   const error = new Error('the operation was aborted', { cause: reason });
   error.name = 'AbortError';
   return error;

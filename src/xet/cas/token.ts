@@ -2,6 +2,7 @@
  * Tokens for servers. A source of tokens belongs to one authority (scheme, host and port), and http.ts gives
  * its tokens to no other. Tokens appear in no URL, log or error.
  */
+import { once } from 'node:events';
 import { Git2dbError } from '../errors.ts';
 import type { HttpClient } from './http.ts';
 import { nameUrl, throwIfAborted } from './http-error.ts';
@@ -278,18 +279,15 @@ const MAX_TIME = 8.64e15;
 
 async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
-  let stop = () => undefined as void;
-  const stopped = new Promise<never>((_, reject) => {
-    stop = () => reject(signal.reason);
-    if (signal.aborted) stop();
-    else signal.addEventListener('abort', stop);
-  });
+  throwIfAborted(signal);
+  const ended = new AbortController();
+  const stopped = once(signal, 'abort', { signal: ended.signal });
+  stopped.catch(() => undefined);
   try {
-    return await Promise.race([promise, stopped]);
-  } catch (error) {
+    await Promise.race([promise, stopped]);
     throwIfAborted(signal);
-    throw error;
+    return await promise;
   } finally {
-    signal.removeEventListener('abort', stop);
+    ended.abort();
   }
 }
