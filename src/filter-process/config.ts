@@ -2,9 +2,10 @@
  * What the filter needs to know, resolved once, at the first file: repository, store, settings.
  * Settings come from git (`xet.*`), and a few from the environment.
  */
-import { readFileSync } from 'node:fs';
+import { existsSync, readFileSync } from 'node:fs';
 import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { GitConfig } from '../git/config.ts';
+import { PathPatterns } from '../git/path-patterns.ts';
 import { findRepository, type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import type { CompressionMode } from '../xet/compress/scheme.ts';
 import { Git2dbError } from '../xet/errors.ts';
@@ -20,6 +21,8 @@ export interface FilterConfig {
   /** What smudge does when content is missing; damaged content is always an error. */
   readonly onMissing: 'error' | 'pointer';
   readonly skipSmudge: boolean;
+  /** Whether a remote that is no directory of this machine may have what is missing here: it is worth asking. */
+  mayFetch(kind: 'xet' | 'lfs'): boolean;
   readonly objectFormat: 'sha1' | 'sha256';
   readonly indexPath: string;
   readonly kernels: KernelChoice;
@@ -30,11 +33,13 @@ export interface FilterConfig {
 export interface LfsConfig {
   /** Directories `objects` of git-lfs on this machine: the repository's own first, then those it borrows from. */
   objectDirs(): readonly string[];
-  /** Nothing is to be downloaded for the sake of a checkout: pointers stand for what is not here. */
-  readonly skipDownload: boolean;
+  /** False: nothing is to be downloaded for this path of a checkout, its pointer stands for it. */
+  mayDownload(path: Uint8Array): boolean;
 }
 
-const KEYS = '^(xet\\.|lfs\\.storage$|remote\\..*\\.url$|extensions\\.objectformat$)';
+const KEYS =
+  '^(xet\\.|lfs\\.(url|storage|fetchinclude|fetchexclude)$|remote\\..*\\.(url|xeturl|lfsurl)$|' +
+  'url\\..*\\.insteadof$|extensions\\.objectformat$)';
 
 /** Throws NOT_A_REPOSITORY or INVALID_CONFIG. */
 export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterConfig {
@@ -55,12 +60,13 @@ export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterCon
     fsync: choice(config, 'xet.fsync', ['batch', 'none']),
     onMissing: choice(config, 'xet.onMissing', ['error', 'pointer']),
     skipSmudge: isTrue(env.GIT2DB_SKIP_SMUDGE) || config.bool('xet.skipSmudge', false),
+    mayFetch: fetching(config, repository),
     objectFormat: config.get('extensions.objectFormat') === 'sha256' ? 'sha256' : 'sha1',
     indexPath: env.GIT_INDEX_FILE ? resolve(cwd, env.GIT_INDEX_FILE) : join(repository.gitDir, 'index'),
     kernels: kernelChoice(env),
     lfs: {
       objectDirs: once(() => lfsObjectDirs(config, repository)),
-      skipDownload: isTrue(env.GIT_LFS_SKIP_SMUDGE),
+      mayDownload: downloadRule(config, env),
     },
   };
 }
@@ -88,6 +94,18 @@ function alternatesOf(commonDir: string): string[] {
     .map((line) => dirname(resolve(commonDir, 'objects', line)));
 }
 
+/** GIT_LFS_SKIP_SMUDGE, lfs.fetchinclude and lfs.fetchexclude (patterns between commas), as git-lfs has them. */
+function downloadRule(config: GitConfig, env: NodeJS.ProcessEnv): (path: Uint8Array) => boolean {
+  if (isTrue(env.GIT_LFS_SKIP_SMUDGE)) return () => false;
+  const list = (key: string) =>
+    (config.get(key) ?? '')
+      .split(',')
+      .map((pattern) => pattern.trim())
+      .filter((pattern) => pattern !== '');
+  const patterns = once(() => new PathPatterns(list('lfs.fetchinclude'), list('lfs.fetchexclude')));
+  return (path) => patterns().matches(path);
+}
+
 function once<T>(make: () => T): () => T {
   let made: { readonly value: T } | undefined;
   return () => {
@@ -112,11 +130,44 @@ function sourceStores(config: GitConfig, repository: RepositoryPaths, env: NodeJ
   return [...new Set(stores)];
 }
 
+/**
+ * From the configuration alone; that there is nothing after all is found out by whoever asks. A URL of ssh leads to an
+ * LFS server, but to no Xet store.
+ */
+function fetching(config: GitConfig, repository: RepositoryPaths): FilterConfig['mayFetch'] {
+  const isWanted = config.bool('xet.fetchOnSmudge', true);
+  const urls = () => remoteUrls(config).filter((url) => localRepository(url, repository) === undefined);
+  const hasXetPlace = once(
+    () =>
+      config.entries().some(({ key, value }) => value && (key === 'xet.remote' || key.endsWith('.xeturl'))) ||
+      urls().some((url) => /^https?:/i.test(url) || isRewritten(config, url)) ||
+      (repository.workTree !== undefined && existsSync(join(repository.workTree, '.gitxet'))),
+  );
+  const hasLfsServer = once(
+    () => config.entries().some(({ key }) => /(?:^lfs\.url|\.lfsurl)$/.test(key)) || urls().length > 0,
+  );
+  return (kind) => isWanted && (hasXetPlace() || (kind === 'lfs' && hasLfsServer()));
+}
+
+/** By url.<base>.insteadOf. */
+function isRewritten(config: GitConfig, url: string): boolean {
+  return config
+    .entries()
+    .some(({ key, value }) => key.startsWith('url.') && value !== undefined && url.startsWith(value));
+}
+
+function remoteUrls(config: GitConfig): string[] {
+  return config
+    .entries()
+    .flatMap(({ key, value }) =>
+      key.startsWith('remote.') && key.endsWith('.url') && value !== undefined ? [value] : [],
+    );
+}
+
 /** Remotes that are repositories of this machine. */
 function localRemotes(config: GitConfig, repository: RepositoryPaths): RepositoryPaths[] {
-  return config.entries().flatMap(({ key, value }) => {
-    if (!key.startsWith('remote.') || value === undefined) return [];
-    const source = localRepository(value, repository);
+  return remoteUrls(config).flatMap((url) => {
+    const source = localRepository(url, repository);
     return source === undefined || source.commonDir === repository.commonDir ? [] : [source];
   });
 }

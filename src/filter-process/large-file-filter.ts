@@ -19,6 +19,7 @@ import type { FileUpload } from '../xet/upload.ts';
 import type { ContentOutput } from './answer.ts';
 import type { FilterConfig } from './config.ts';
 import { Content } from './content.ts';
+import { ContentFetcher, type MissingContent } from './content-fetcher.ts';
 import { DelayQueue } from './delay-queue.ts';
 import { ContentCheck, sendLfsObject } from './lfs-content.ts';
 import type { Room } from './pkt-input.ts';
@@ -37,8 +38,12 @@ interface Delayed {
   readonly file: QueuedFile;
   readonly pointer: Buffer;
   readonly path: Buffer;
-  /** Of an LFS pointer. */
-  readonly sha256: string | undefined;
+  readonly wanted: Wanted;
+}
+
+/** The content of a pointer, and whether it is on this machine, as far as can be told without reading it. */
+interface Wanted extends MissingContent {
+  readonly isHere: () => boolean;
 }
 
 /** Names that a summary lists before it says "and N more". */
@@ -54,6 +59,7 @@ export class LargeFileFilter implements Converter {
   readonly #missing: Buffer[] = [];
   readonly #plain: Buffer[] = [];
   readonly #extended: Buffer[] = [];
+  #fetcher: ContentFetcher | undefined;
   #content: Content | undefined;
   #staged: StagedPointers | undefined;
 
@@ -84,21 +90,55 @@ export class LargeFileFilter implements Converter {
     return this.#delayed.has(path);
   }
 
-  available(): Buffer[] {
-    const paths = this.#delayed.list();
-    // All can be given at once: what is not read yet is read in the order of this list.
-    if (paths.length > 0) this.#open().readAhead.start();
+  available(): Buffer[] | Promise<Buffer[]> {
+    this.#askForMissing();
+    return this.#fetcher === undefined ? this.#list() : this.#listWhenReady();
+  }
+
+  /** Those that can be given at once: what is not read yet is read in the order of this list. */
+  #list(): Buffer[] {
+    const paths = this.#delayed.list(({ wanted }) => this.#isSettled(wanted));
+    if (paths.length === 0) return paths;
+    const { readAhead } = this.#open();
+    for (const path of paths) readAhead.add((this.#delayed.get(path) as Delayed).file);
+    readAhead.start();
     return paths;
+  }
+
+  async #listWhenReady(): Promise<Buffer[]> {
+    for (;;) {
+      const change = this.#fetcher?.change();
+      const paths = this.#list();
+      if (paths.length > 0 || this.#delayed.waiting === 0) return paths;
+      await change;
+    }
+  }
+
+  /** All that is missing among the delayed files is fetched as one batch. */
+  #askForMissing(): void {
+    if (this.#delayed.waiting === 0 || !this.#open().config.mayFetch(this.#kind)) return;
+    const missing: MissingContent[] = [];
+    for (const { wanted } of this.#delayed.values())
+      if (this.#fetcher?.hasAsked(wanted) !== true && !wanted.isHere()) missing.push(wanted);
+    if (missing.length > 0) this.#startFetcher().ask(missing);
+  }
+
+  #startFetcher(): ContentFetcher {
+    this.#fetcher ??= new ContentFetcher({ cwd: process.cwd(), env: process.env });
+    return this.#fetcher;
+  }
+
+  /** Here, or fetched, or not to be had. */
+  #isSettled(wanted: Wanted): boolean {
+    return this.#fetcher?.hasAsked(wanted) !== true || this.#fetcher.stateOf(wanted) !== undefined;
   }
 
   deliver(path: Buffer): OutputJob {
     const delayed = this.#delayed.deliver(path);
     if (delayed === undefined)
       throw new Git2dbError('PROTOCOL', 'git asks for a delayed file that was not delayed');
-    const { file, pointer, sha256 } = delayed;
-    return this.#job(path, pointer, (output) => {
-      giveAll(this.#open().readAhead.read(file), file.size, output, sha256);
-    });
+    const { file, pointer, wanted } = delayed;
+    return this.#job(path, pointer, { file, wanted, isQueued: true });
   }
 
   meanwhile(): void {
@@ -112,6 +152,7 @@ export class LargeFileFilter implements Converter {
   /** Publishes what was stored and prints the summaries. */
   async end(): Promise<void> {
     this.#staged?.close();
+    await this.#fetcher?.close();
     await this.#content?.seal();
     if (this.#missing.length > 0) {
       this.#report(
@@ -181,7 +222,13 @@ export class LargeFileFilter implements Converter {
     if (content.config.skipSmudge) return verbatim(bytes);
     if (pointer.size === 0 || isZeroHash(parseHash(pointer.hash))) return emptyFile(pointer);
     const file = new QueuedFile(pointer.size ?? 0, () => content.plan(pointer.hash, pointer.size));
-    return this.#giveFile(keys, Buffer.from(bytes), file, undefined);
+    const wanted = {
+      kind: 'xet',
+      hash: pointer.hash,
+      size: pointer.size,
+      isHere: () => content.findSize(pointer.hash) !== undefined,
+    } as const;
+    return this.#giveFile(keys, Buffer.from(bytes), file, wanted);
   }
 
   #smudgeLfs(keys: SmudgeKeys, spool: Spool): SmudgeAnswer {
@@ -200,55 +247,108 @@ export class LargeFileFilter implements Converter {
     if (size === 0) return { kind: 'content', write: () => {} };
     const source = content.findLfs(sha256, size);
     if (source?.kind === 'object')
-      return this.#job(keys.path, text, (output) => sendLfsObject(source.path, sha256, size, output));
+      return { kind: 'content', write: (output) => sendLfsObject(source.path, sha256, size, output) };
     // As git-lfs has it: what need not be downloaded is given all the same.
-    if (source === undefined && content.config.lfs.skipDownload) return verbatim(text);
+    if (source === undefined && !content.config.lfs.mayDownload(keys.path)) return verbatim(text);
     const plan = source?.plan ?? (() => content.planLfs(sha256, size));
-    return this.#giveFile(keys, text, new QueuedFile(size, plan), sha256);
+    const wanted = { kind: 'lfs', hash: sha256, size, isHere: () => source !== undefined } as const;
+    return this.#giveFile(keys, text, new QueuedFile(size, plan), wanted);
   }
 
   /** Content of a pointer whose text is `text`, now or when git asks again. */
-  #giveFile(keys: SmudgeKeys, text: Buffer, file: QueuedFile, sha256: string | undefined): SmudgeAnswer {
-    const content = this.#open();
+  #giveFile(keys: SmudgeKeys, text: Buffer, file: QueuedFile, wanted: Wanted): SmudgeAnswer {
     if (keys.canDelay && this.#isDelaySafe(keys)) {
-      content.readAhead.add(file);
-      this.#delayed.add(keys.path, { file, pointer: text, path: keys.path, sha256 });
+      this.#delayed.add(keys.path, { file, pointer: text, path: keys.path, wanted });
       return { kind: 'delayed' };
     }
-    return this.#job(keys.path, text, (output) => {
-      if (file.size >= PARALLEL_BYTES) {
-        content.readAhead.add(file);
-        giveAll(content.readAhead.read(file), file.size, output, sha256);
-      } else {
-        giveAll(content.downloader.read(file.plan()), file.size, output, sha256);
-      }
-    });
+    return this.#job(keys.path, text, { file, wanted, isQueued: false });
   }
 
-  /** Content, or the pointer itself when the content is missing and the user prefers that. */
-  #job(path: Buffer, pointer: Buffer, write: (output: ContentOutput) => void): OutputJob {
+  /** Content, or the pointer itself when the content is nowhere and the user prefers that. */
+  #job(path: Buffer, pointer: Buffer, content: GivenContent): OutputJob {
     return {
       kind: 'content',
       write: (output) => {
-        let begun = false;
+        const given = new GivenOutput(output);
         try {
-          write({
-            content: (bytes) => {
-              begun = true;
-              output.content(bytes);
-            },
-            sync: () => output.sync(),
-          });
+          this.#write(content, given);
         } catch (error) {
-          const missing = error instanceof Git2dbError && error.code === 'CONTENT_MISSING';
           // Missing content shows while planning; what goes missing after the first byte is a failure.
-          if (begun || !missing || this.#open().config.onMissing !== 'pointer') throw error;
-          this.#missing.push(path);
-          output.content(pointer);
+          if (given.hasBegun || !isMissing(error)) throw error;
+          if (this.#open().config.mayFetch(this.#kind))
+            return this.#fetchAndWrite(path, pointer, content, output);
+          this.#leavePointer(path, pointer, output, error);
         }
       },
     };
   }
+
+  #write({ file, wanted, isQueued }: GivenContent, output: ContentOutput): void {
+    const { readAhead, downloader } = this.#open();
+    const sha256 = wanted.kind === 'lfs' ? wanted.hash : undefined;
+    if (!isQueued && file.size < PARALLEL_BYTES) {
+      giveAll(downloader.read(file.plan()), file.size, output, sha256);
+      return;
+    }
+    if (!isQueued) readAhead.add(file);
+    giveAll(readAhead.read(file), file.size, output, sha256);
+  }
+
+  async #fetchAndWrite(
+    path: Buffer,
+    pointer: Buffer,
+    { file, wanted }: GivenContent,
+    output: ContentOutput,
+  ): Promise<void> {
+    const fetched = await this.#startFetcher().fetch(wanted);
+    if (fetched !== true) return this.#leavePointer(path, pointer, output, withRemedy(fetched));
+    const sha256 = wanted.kind === 'lfs' ? wanted.hash : undefined;
+    giveAll(this.#open().downloader.read(file.plan()), file.size, output, sha256);
+  }
+
+  /** Throws `reason` unless pointers may stand for what is missing. */
+  #leavePointer(path: Buffer, pointer: Buffer, output: ContentOutput, reason: unknown): void {
+    if (this.#open().config.onMissing !== 'pointer') throw reason;
+    this.#missing.push(path);
+    output.content(pointer);
+  }
+}
+
+interface GivenContent {
+  readonly file: QueuedFile;
+  readonly wanted: Wanted;
+  /** It is among the files that are read ahead. */
+  readonly isQueued: boolean;
+}
+
+class GivenOutput implements ContentOutput {
+  hasBegun = false;
+  readonly #output: ContentOutput;
+
+  constructor(output: ContentOutput) {
+    this.#output = output;
+  }
+
+  content(bytes: Uint8Array): void {
+    this.hasBegun = true;
+    this.#output.content(bytes);
+  }
+
+  sync(): void {
+    this.#output.sync();
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Git2dbError && error.code === 'CONTENT_MISSING';
+}
+
+function withRemedy(error: Git2dbError): Git2dbError {
+  return new Git2dbError(
+    error.code,
+    `${error.message}. To let pointers stand for what cannot be had: git config xet.onMissing pointer`,
+    { cause: error, data: error.data },
+  );
 }
 
 class Clean implements CleanJob {

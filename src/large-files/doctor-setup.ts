@@ -7,6 +7,7 @@ import { compareVersions, git, gitText, splitZ } from '../git/runner.ts';
 import { packageVersion } from '../version.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { type Fault, fault, type Patient } from './doctor-fault.ts';
+import { checkLfsDriver } from './doctor-lfs.ts';
 import { FILTER_PROGRAM, findProgram } from './install.ts';
 import { shellWord } from './shell-word.ts';
 
@@ -78,12 +79,13 @@ function oneOf(...values: readonly string[]): (typeof SETTINGS)[string] {
 
 /** The driver in git's configuration, and the settings. `isUsed`: some file has filter=xet. */
 export async function checkSettings(patient: Patient, isUsed: boolean): Promise<Fault[]> {
-  const values = await readScoped(patient, '^(filter\\.(xet|lfs)|xet)\\.');
+  const values = await readScoped(patient, '^(filter\\.(xet|lfs)|xet|git2db\\.replaced)\\.');
   const last = new Map(values.map((entry) => [entry.key, entry]));
   return [
     ...checkDriver(patient, last, isUsed),
     ...checkRivals(values),
     ...checkSharing(last),
+    ...checkLfsDriver(values, patient.env.PATH ?? ''),
     ...checkXetKeys(values),
   ];
 }

@@ -28,7 +28,7 @@ export class LocalContent {
   }
 
   /** Throws NOT_A_REPOSITORY or INVALID_CONFIG. */
-  static open({ cwd, env }: LfsPlace, warn: (message: string) => void): LocalContent {
+  static open({ cwd, env }: Pick<LfsPlace, 'cwd' | 'env'>, warn: (message: string) => void): LocalContent {
     return new LocalContent(loadFilterConfig(cwd, env), warn);
   }
 

@@ -33,13 +33,16 @@ import { xetDu } from './xet-du.ts';
 import { xetFsck } from './xet-fsck.ts';
 import { xetGc } from './xet-gc.ts';
 import { xetHash } from './xet-hash.ts';
+import { xetHookCommands } from './xet-hook.ts';
 import { xetInstall } from './xet-install.ts';
 import { xetLsFiles } from './xet-ls-files.ts';
-import { xetMigrateInfo, xetMigratePointers } from './xet-migrate.ts';
+import { xetMigrateInfo, xetMigrateLfs, xetMigratePointers } from './xet-migrate.ts';
 import { xetPointer } from './xet-pointer.ts';
 import { xetCheckout, xetPull } from './xet-pull.ts';
+import { xetPush } from './xet-push.ts';
 import { xetStatus } from './xet-status.ts';
 import { xetTrack } from './xet-track.ts';
+import { xetTrust } from './xet-trust.ts';
 import { xetUninstall } from './xet-uninstall.ts';
 import { xetUntrack } from './xet-untrack.ts';
 
@@ -91,6 +94,11 @@ share what they have in common.`,
 they are, look at them.`,
   },
   {
+    path: ['xet', 'hook'],
+    summary: 'What git and the filter run, not people',
+    description: 'Commands that git and the filter run: hooks, and fetching for a checkout.',
+  },
+  {
     path: ['xet', 'migrate'],
     summary: 'Repositories that were not begun with git2db',
     description: `Repositories that were not begun with git2db: find what git holds whole, convert
@@ -135,14 +143,18 @@ export const COMMANDS: readonly Command[] = [
   xetStatus,
   xetPull,
   xetCheckout,
+  xetPush,
+  xetTrust,
   xetFsck,
   xetDoctor,
   xetDu,
   xetMigrateInfo,
+  xetMigrateLfs,
   xetMigratePointers,
   xetGc,
   xetPointer,
   xetHash,
+  ...xetHookCommands,
   completionCommand(() => COMMANDS, COMMAND_GROUPS),
   manCommand(ROOT, () => COMMANDS, COMMAND_GROUPS),
 ];

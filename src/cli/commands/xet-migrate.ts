@@ -1,6 +1,7 @@
-import { EXIT_OK } from '../../exit-codes.ts';
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PatternInfo } from '../../large-files/migrate.ts';
+import type { MigrateLfsReport } from '../../large-files/migrate-lfs.ts';
 import { shellWord } from '../../large-files/shell-word.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
@@ -144,6 +145,82 @@ xet-json or xet-toml, "from" and "to" are blobs ("to" is null in a dry run),
     return EXIT_OK;
   },
 });
+
+export const xetMigrateLfs = defineCommand({
+  path: ['xet', 'migrate', 'lfs'],
+  summary: 'Move what git-lfs keeps whole into the chunk store',
+  description: `Stores the contents below .git/lfs/objects as chunks, where versions of a file
+share what they have in common, and deletes each object once it was read back from
+the store, every byte of it. Pointers and history stay as they are: files with
+filter=lfs get their contents from the store, so "git2db xet install --lfs" comes
+first. With --keep, nothing is deleted.
+
+JSON: {"dryRun","directory","objects","bytes","stored","deleted","deletedBytes",
+"storeGrowth","savedBytes","failed":[{"sha256","reason"}]}; "storeGrowth" and
+"savedBytes" are null in a dry run.`,
+  operands: NO_OPERANDS,
+  options: {
+    'dry-run': { type: 'boolean', alias: 'n', describe: 'Change nothing, say what is there' },
+    keep: { type: 'boolean', describe: 'Leave the objects of git-lfs where they are' },
+  },
+  examples: [
+    ['git2db xet migrate lfs --dry-run', 'how much is there?'],
+    ['git2db xet install --lfs && git2db xet migrate lfs', 'in place of git-lfs'],
+  ],
+  exitCodes: [
+    [1, 'Some objects are damaged, and stay'],
+    [8, 'git-lfs, or another repository, would miss its objects'],
+  ],
+  async run({ options }, context) {
+    const { cwd, env, output, json } = context;
+    const dryRun = options['dry-run'];
+    let progress: Progress | undefined;
+    const { migrateLfs } = await import('../large-files-library.ts');
+    let report: MigrateLfsReport;
+    try {
+      report = await migrateLfs({
+        cwd,
+        env,
+        dryRun,
+        keep: options.keep,
+        signal: context.interruptible(),
+        warn: (message) => output.warn(message),
+        onProgress: (event) => {
+          if (event.kind === 'found') progress = output.progress('storing', 'bytes', event.bytes);
+          else progress?.advance(event.bytes);
+        },
+      });
+    } finally {
+      progress?.finish();
+    }
+    const { storeGrowth, deletedBytes } = report;
+    const savedBytes = storeGrowth === undefined ? null : deletedBytes - storeGrowth;
+    if (json) output.json({ dryRun, ...report, storeGrowth: storeGrowth ?? null, savedBytes });
+    for (const { sha256, reason } of report.failed) output.warn(`${sha256}: ${reason}; left alone`);
+    if (!json) describeLfs(report, dryRun, savedBytes, context);
+    return report.failed.length === 0 ? EXIT_OK : EXIT_FALSE;
+  },
+});
+
+function describeLfs(
+  { directory, objects, bytes, stored, deleted, deletedBytes, storeGrowth }: MigrateLfsReport,
+  dryRun: boolean,
+  savedBytes: number | null,
+  { output }: CommandContext,
+): void {
+  const count = `${objects} ${objects === 1 ? 'object' : 'objects'} (${formatBytes(bytes)})`;
+  if (dryRun) {
+    output.note(`${count} in ${directory}`);
+    return;
+  }
+  output.note(`${stored} of ${count} are in the store, which has grown by ${formatBytes(storeGrowth ?? 0)}`);
+  if (deleted > 0) {
+    const gain = savedBytes ?? 0;
+    output.note(
+      `${deleted} deleted (${formatBytes(deletedBytes)}): ${formatBytes(Math.abs(gain))} ${gain < 0 ? 'more' : 'less'} on the disk`,
+    );
+  }
+}
 
 function parseSize(name: string, text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?$/i.exec(text);
