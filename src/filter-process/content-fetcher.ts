@@ -62,6 +62,10 @@ export class ContentFetcher {
     }
   }
 
+  hasAsked({ kind, hash }: MissingContent): boolean {
+    return this.#asked.has(`${kind} ${hash}`);
+  }
+
   /** Undefined while it is on its way; true when the store has it; else why it does not. */
   stateOf({ kind, hash }: MissingContent): true | Git2dbError | undefined {
     const state = this.#asked.get(`${kind} ${hash}`);

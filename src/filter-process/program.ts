@@ -26,7 +26,7 @@ Files with the attribute filter=xet are stored as deduplicated chunks; git keeps
 pointer. Set up with: git2db xet install
 
 Settings (git config): xet.store, xet.compression (auto|none|lz4|bg4-lz4), xet.fsync
-(batch|none), xet.onMissing (error|pointer), xet.skipSmudge.
+(batch|none), xet.onMissing (error|pointer), xet.skipSmudge, xet.fetchOnSmudge.
 Environment: GIT2DB_SKIP_SMUDGE=1 leaves pointers; GIT2DB_FILTER_TRACE=1 (or a file) traces;
 GIT2DB_BLAKE3=native|wasm|js and GIT2DB_SCAN=wasm|js choose kernels.
 `,
