@@ -123,12 +123,17 @@ export class CatalogTable {
   readonly bytes: TableBytes;
   readonly #fanOut: Buffer;
   readonly #pages = new Map<number, Buffer>();
+  readonly #maxPages: number;
   #xorbs: Buffer | undefined;
   #files: Buffer | undefined;
 
-  /** Checks the frame only (constant time); `verifyTable` re-hashes everything. Owns `bytes`. */
-  constructor(name: string, bytes: TableBytes) {
+  /**
+   * Checks the frame only (constant time); `verifyTable` re-hashes everything. Owns `bytes`. `maxPages`: pages of
+   * keys that are kept, none for bytes that are in memory or have a cache of their own.
+   */
+  constructor(name: string, bytes: TableBytes, maxPages: number = MAX_PAGES) {
     this.name = name;
+    this.#maxPages = maxPages;
     this.bytes = bytes;
     const minimum = TABLE_HEADER + FAN_OUT + TABLE_CHECKSUM;
     if (bytes.size < minimum) {
@@ -317,7 +322,8 @@ export class CatalogTable {
     const start = number * PAGE;
     const length = Math.min(PAGE, KEY_SIZE * this.counts.chunks - start);
     page = this.bytes.read(this.offsets.keys + start, length);
-    if (this.#pages.size >= MAX_PAGES) this.#pages.delete(this.#pages.keys().next().value as number);
+    if (this.#maxPages === 0) return page;
+    if (this.#pages.size >= this.#maxPages) this.#pages.delete(this.#pages.keys().next().value as number);
     this.#pages.set(number, page);
     return page;
   }

@@ -3,12 +3,14 @@
  * xorb, shard, catalog, each on stable storage before the next. gc waits for each of these steps; between them,
  * what was put is young.
  */
+
 import { closeSync, fdatasync, mkdirSync, open, rmSync, statSync, writeFileSync, writev } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import type { XorbFooter } from '../xorb/format.ts';
+import { throwIfAborted } from './aborted.ts';
 import { provenFooter } from './footers.ts';
 import { GroupCommit } from './group-commit.ts';
 import { syncDirectory } from './layout.ts';
@@ -110,7 +112,7 @@ export class DirectoryIntake {
     try {
       let position = 0;
       for await (const piece of pieces) {
-        signal?.throwIfAborted();
+        throwIfAborted(signal);
         for (let done = 0; done < piece.length; ) {
           const { bytesWritten } = await writevAsync(fd, [piece.subarray(done)], position + done);
           done += bytesWritten;

@@ -2,12 +2,14 @@
  * A store in a directory of this machine, or one that is mounted here, seen as others see it: the far end of a
  * push to a NAS, and what a server serves. It may be a repository's own store at the same time.
  */
+
 import { accessSync, constants, existsSync, read, statSync, utimesSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, FormatError, Git2dbError } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import type { XorbFooter } from '../xorb/format.ts';
+import { throwIfAborted } from './aborted.ts';
 import { DirectoryIntake } from './directory-intake.ts';
 import { findRuns } from './find-runs.ts';
 import { damagedXorb, FooterCache, missingXorb, provenFooter } from './footers.ts';
@@ -67,7 +69,7 @@ export class DirectoryStore implements ServableStore {
   }
 
   async findFiles(hashes: readonly Uint8Array[], options?: CallOptions): Promise<(StoreFile | undefined)[]> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const present = new Map<string, boolean>();
     return hashes.map((hash) => {
       for (const file of this.local.findFiles(hash)) {
@@ -78,7 +80,7 @@ export class DirectoryStore implements ServableStore {
   }
 
   async findSha256s(sha256s: readonly string[], options?: CallOptions): Promise<(Uint8Array | undefined)[]> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return sha256s.map((sha256) => {
       if (!/^[0-9a-f]{64}$/.test(sha256)) return undefined;
       const [hash] = this.local.findSha256(sha256);
@@ -110,7 +112,7 @@ export class DirectoryStore implements ServableStore {
   }
 
   async readFooter(xorbHash: Uint8Array, options?: CallOptions): Promise<XorbFooter> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return this.#footer(xorbHash);
   }
 
@@ -125,14 +127,14 @@ export class DirectoryStore implements ServableStore {
   }
 
   async hasXorb(xorbHash: Uint8Array, options?: CallOptions): Promise<boolean> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const name = formatHash(xorbHash);
     return this.#claim('xorb', name) && this.#usableFooter(name, xorbHash) !== undefined;
   }
 
   async putXorb(xorb: XorbUpload, options?: CallOptions): Promise<boolean> {
     this.#checkWritable();
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const isNew = await this.#intake.putXorb(xorb, options);
     this.#footers.delete(formatHash(xorb.footer.xorbHash));
     return isNew;
@@ -140,12 +142,12 @@ export class DirectoryStore implements ServableStore {
 
   async putShard(shard: Uint8Array, options?: CallOptions): Promise<boolean> {
     this.#checkWritable();
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return this.#intake.putShard(shard, options);
   }
 
   async xorbSize(xorbHash: Uint8Array, options?: CallOptions): Promise<number | undefined> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const name = formatHash(xorbHash);
     for (const path of this.#xorbPaths(name)) {
       const stat = statSync(path, { throwIfNoEntry: false });
@@ -160,12 +162,12 @@ export class DirectoryStore implements ServableStore {
     end: number,
     options?: CallOptions,
   ): AsyncGenerator<Uint8Array> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const source = this.#open(xorbHash);
     source.pins++;
     try {
       for (let at = start; at < end; ) {
-        options?.signal?.throwIfAborted();
+        throwIfAborted(options?.signal);
         const bytes = await readPart(source, at, Math.min(end, at + PIECE), this.place);
         at += bytes.length;
         yield bytes;
@@ -176,7 +178,7 @@ export class DirectoryStore implements ServableStore {
   }
 
   async findXorbsOfChunk(chunkHash: Uint8Array, options?: CallOptions): Promise<XorbFooter[]> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const { catalog } = this.local;
     const near = () => catalog.findNear(chunkHash, NEAR_BEFORE, NEAR_AFTER);
     let found = near();

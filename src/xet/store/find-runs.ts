@@ -1,5 +1,7 @@
 /** From places of single chunks to runs: which part of a chunk list stands where in which xorb. */
+
 import { HASH_SIZE, hashesEqual } from '../hash/xet-hash.ts';
+import { throwIfAborted } from './aborted.ts';
 import type { ChunkPlace } from './catalog-table.ts';
 import type { ChunkRun } from './store.ts';
 
@@ -30,7 +32,7 @@ export async function findRuns(
   const runs: ChunkRun[] = [];
   const count = Math.floor(hashes.length / HASH_SIZE);
   for (let at = 0; at < count; ) {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     const run = await longestRun(hashes, at, sources);
     if (run === undefined) {
       at++;

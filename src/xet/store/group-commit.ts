@@ -1,4 +1,5 @@
 /** Things to be committed that come while a commit is under way go into the next one together. */
+import { throwIfAborted } from './aborted.ts';
 
 interface Waiting<T, R> {
   readonly item: T;
@@ -21,7 +22,7 @@ export class GroupCommit<T, R> {
 
   /** Once the item is in a commit, `signal` has no effect on it. */
   add(item: T, signal?: AbortSignal): Promise<R> {
-    signal?.throwIfAborted();
+    throwIfAborted(signal);
     return new Promise((resolve, reject) => {
       const entry = { item, resolve, reject };
       this.#waiting.push(entry);
@@ -30,7 +31,11 @@ export class GroupCommit<T, R> {
         () => {
           if (!this.#waiting.includes(entry)) return;
           this.#waiting = this.#waiting.filter((other) => other !== entry);
-          reject(signal.reason);
+          try {
+            throwIfAborted(signal);
+          } catch (error) {
+            reject(error);
+          }
         },
         { once: true },
       );

@@ -2,18 +2,20 @@
  * A store in memory: the contract of `ServableStore` in its shortest form, for tests and for what need not last.
  * Everything that is put is checked in full.
  */
-import { FormatError } from '../errors.ts';
+
 import { formatHash, HASH_SIZE } from '../hash/xet-hash.ts';
 import type { FileRecord } from '../shard/file-info.ts';
 import { Shard } from '../shard/shard.ts';
 import { validateXorb } from '../xorb/chunk-range.ts';
-import { encodeFooter, type XorbFooter } from '../xorb/format.ts';
+import type { XorbFooter } from '../xorb/format.ts';
+import { throwIfAborted } from './aborted.ts';
 import type { ChunkPlace } from './catalog-table.ts';
 import { findRuns } from './find-runs.ts';
 import { missingXorb } from './footers.ts';
 import { planRuns, type Ranges, readAhead } from './record-runs.ts';
 import { acceptShard, readIncomingShard, xorbsMissing } from './shard-intake.ts';
 import type { CallOptions, ChunkRun, RecordRun, ServableStore, StoreFile, XorbUpload } from './store.ts';
+import { checkedFooter, checkedRecords } from './xorb-intake.ts';
 
 interface KeptXorb {
   readonly footer: XorbFooter;
@@ -35,12 +37,12 @@ export class MemoryStore implements ServableStore {
   readonly #registered = new Set<string>();
 
   async findFiles(hashes: readonly Uint8Array[], options?: CallOptions): Promise<(StoreFile | undefined)[]> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return hashes.map((hash) => this.#files.get(formatHash(hash)));
   }
 
   async findSha256s(sha256s: readonly string[], options?: CallOptions): Promise<(Uint8Array | undefined)[]> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return sha256s.map((sha256) => this.#sha256s.get(sha256)?.slice());
   }
 
@@ -56,14 +58,15 @@ export class MemoryStore implements ServableStore {
   }
 
   async readFooter(xorbHash: Uint8Array, options?: CallOptions): Promise<XorbFooter> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return this.#xorb(xorbHash).footer;
   }
 
   readRecords(ranges: Ranges, options?: CallOptions): AsyncIterable<RecordRun> {
     const runs = planRuns(ranges, { footerOf: (xorbHash) => this.#xorb(xorbHash).footer, gapBytes: 0 });
     return readAhead(runs, {
-      read: async ({ xorbHash, byteStart, byteEnd }) => this.#xorb(xorbHash).bytes.slice(byteStart, byteEnd),
+      read: async ({ xorbHash, byteStart, byteEnd }) =>
+        new Uint8Array(this.#xorb(xorbHash).bytes.subarray(byteStart, byteEnd)),
       maxBytes: READ_AHEAD_BYTES,
       maxReads: () => 2,
       signal: options?.signal,
@@ -71,35 +74,30 @@ export class MemoryStore implements ServableStore {
   }
 
   async hasXorb(xorbHash: Uint8Array, options?: CallOptions): Promise<boolean> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return this.#xorbs.has(formatHash(xorbHash));
   }
 
-  async putXorb({ footer, records }: XorbUpload, options?: CallOptions): Promise<boolean> {
-    options?.signal?.throwIfAborted();
-    const name = formatHash(footer.xorbHash);
+  async putXorb(upload: XorbUpload, options?: CallOptions): Promise<boolean> {
+    throwIfAborted(options?.signal);
+    const name = formatHash(upload.footer.xorbHash);
+    const tail = checkedFooter(upload.footer);
     if (this.#xorbs.has(name)) return false;
     const pieces: Uint8Array[] = [];
-    for await (const piece of records()) {
-      options?.signal?.throwIfAborted();
+    for await (const piece of checkedRecords(upload, tail)) {
+      throwIfAborted(options?.signal);
       pieces.push(new Uint8Array(piece));
     }
-    const { xorbHash, count, hashes, recordEnds, rawEnds, footerVersion } = validateXorb(
-      Buffer.concat(pieces),
-      footer.xorbHash,
-    );
-    if (footerVersion !== undefined) {
-      throw new FormatError('INVALID_XORB', 'a xorb is sent as its records, and its footer beside them', 0);
-    }
+    const bytes = Buffer.concat(pieces);
+    const { xorbHash, count, hashes, recordEnds, rawEnds } = validateXorb(bytes, upload.footer.xorbHash);
     // Another one may have come first meanwhile.
     if (this.#xorbs.has(name)) return false;
-    const own: XorbFooter = { xorbHash, count, hashes, recordEnds, rawEnds };
-    this.#xorbs.set(name, { footer: own, bytes: Buffer.concat([...pieces, encodeFooter(own)]) });
+    this.#xorbs.set(name, { footer: { xorbHash, count, hashes, recordEnds, rawEnds }, bytes });
     return true;
   }
 
   async putShard(bytes: Uint8Array, options?: CallOptions): Promise<boolean> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const incoming = readIncomingShard(bytes);
     const footers = new Map<string, XorbFooter>();
     for (const name of incoming.needed.keys()) {
@@ -116,7 +114,7 @@ export class MemoryStore implements ServableStore {
   }
 
   async xorbSize(xorbHash: Uint8Array, options?: CallOptions): Promise<number | undefined> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     return this.#xorbs.get(formatHash(xorbHash))?.bytes.length;
   }
 
@@ -128,13 +126,13 @@ export class MemoryStore implements ServableStore {
   ): AsyncGenerator<Uint8Array> {
     const { bytes } = this.#xorb(xorbHash);
     for (let at = start; at < Math.min(end, bytes.length); at += PIECE) {
-      options?.signal?.throwIfAborted();
-      yield bytes.slice(at, Math.min(end, at + PIECE));
+      throwIfAborted(options?.signal);
+      yield new Uint8Array(bytes.subarray(at, Math.min(end, at + PIECE)));
     }
   }
 
   async findXorbsOfChunk(chunkHash: Uint8Array, options?: CallOptions): Promise<XorbFooter[]> {
-    options?.signal?.throwIfAborted();
+    throwIfAborted(options?.signal);
     const having = (this.#chunks.get(formatHash(chunkHash)) ?? []).map(({ xorb }) => formatHash(xorb));
     const names = new Set(having.toReversed());
     for (const { terms } of this.#files.values()) {

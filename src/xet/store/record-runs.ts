@@ -3,6 +3,7 @@
 import { Git2dbError } from '../errors.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import type { XorbFooter } from '../xorb/format.ts';
+import { throwIfAborted } from './aborted.ts';
 import type { ChunkRange, RecordRun } from './store.ts';
 
 /** Bytes of a run at most, unless a single record is larger. */
@@ -100,7 +101,7 @@ export async function* readAhead(
   runs: AsyncIterable<PlannedRun>,
   { read, maxBytes, maxReads, signal }: ReadAheadOptions,
 ): AsyncGenerator<RecordRun> {
-  signal?.throwIfAborted();
+  throwIfAborted(signal);
   const stop = new AbortController();
   const onAbort = () => stop.abort(signal?.reason);
   signal?.addEventListener('abort', onAbort, { once: true });
@@ -154,7 +155,7 @@ export async function* readAhead(
     for (;;) {
       const next = queue.shift();
       if (next === undefined) {
-        stop.signal.throwIfAborted();
+        throwIfAborted(signal);
         if (isPlanned) break;
         await new Promise<void>((resolve) => {
           wakeReader = resolve;
@@ -162,12 +163,21 @@ export async function* readAhead(
         continue;
       }
       const { xorbHash, start, end, byteStart, byteEnd } = next.run;
-      const bytes = await next.bytes;
+      let bytes: Uint8Array;
+      try {
+        bytes = await next.bytes;
+      } catch (error) {
+        throwIfAborted(signal);
+        throw error;
+      }
       yield { xorbHash, start, end, bytes };
       held -= byteEnd - byteStart;
       wakePlanner();
     }
-    if (failure !== undefined) throw failure.error;
+    if (failure !== undefined) {
+      throwIfAborted(signal);
+      throw failure.error;
+    }
   } finally {
     signal?.removeEventListener('abort', onAbort);
     stop.abort();
