@@ -4,6 +4,7 @@
  */
 export { examine } from '../large-files/doctor.ts';
 export { diskUsage, STORE_PARTS } from '../large-files/du.ts';
+export { fetch } from '../large-files/fetch.ts';
 export { serveFetches } from '../large-files/fetch-service.ts';
 export { digestFile } from '../large-files/file-digest.ts';
 export { fsck, isAllWell } from '../large-files/fsck.ts';

@@ -118,6 +118,20 @@ async function completePartialClone(
   }
 }
 
+/** Fetches those of `oids` that a partial clone has left at its promisor remotes, all of them at once. */
+export async function completeObjects(
+  repository: RepositoryPaths,
+  oids: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const run = rootRun(repository.commonDir, signal);
+  for (const remote of promisorRemotes(repository)) {
+    const absent = await absentOf(oids, run);
+    if (absent.length === 0) return;
+    await fetchObjects(repository, remote, absent, signal);
+  }
+}
+
 async function absentOf(oids: readonly string[], run: GitRun): Promise<string[]> {
   const present = await presentAmong(oids, run);
   return oids.filter((oid) => !present.has(oid));

@@ -20,6 +20,7 @@ import { rebaseCommand } from './rebase.ts';
 import { registerCommand } from './register.ts';
 import { remoteCommands } from './remote.ts';
 import { removeCommand } from './remove.ts';
+import { serveCommands } from './serve.ts';
 import { stagingCommands } from './staging.ts';
 import { stashCommands } from './stash.ts';
 import { statusCommand } from './status.ts';
@@ -30,6 +31,7 @@ import { watchCommand } from './watch.ts';
 import { worktreeCommands } from './worktree.ts';
 import { xetDoctor } from './xet-doctor.ts';
 import { xetDu } from './xet-du.ts';
+import { xetFetch } from './xet-fetch.ts';
 import { xetFsck } from './xet-fsck.ts';
 import { xetGc } from './xet-gc.ts';
 import { xetHash } from './xet-hash.ts';
@@ -143,6 +145,7 @@ export const COMMANDS: readonly Command[] = [
   xetStatus,
   xetPull,
   xetCheckout,
+  xetFetch,
   xetPush,
   xetTrust,
   xetFsck,
@@ -155,6 +158,7 @@ export const COMMANDS: readonly Command[] = [
   xetPointer,
   xetHash,
   ...xetHookCommands,
+  ...serveCommands,
   completionCommand(() => COMMANDS, COMMAND_GROUPS),
   manCommand(ROOT, () => COMMANDS, COMMAND_GROUPS),
 ];
