@@ -31,6 +31,16 @@ export interface FetchLfsOptions extends LfsTransferOptions {
 /** Objects up to this size are kept in memory until they are complete. */
 const IN_MEMORY = 1 << 20;
 
+/** Objects fetched by their file hash before the first of them is told of. */
+const GROUP_OBJECTS = 1024;
+const GROUP_BYTES = 256 << 20;
+
+/** An object, and the file hash that somebody says it has. */
+interface NamedObject {
+  readonly object: LfsObject;
+  readonly hash: string;
+}
+
 /**
  * Each object ends as `present` (it was on this machine), `moved` or `failed`: then every process finds it by
  * LocalStore.findSha256. Where nothing can be asked, all that are left fail by that. Throws an AbortError, and
@@ -134,37 +144,34 @@ class Fetch {
       return hash === undefined ? [] : [{ object, hash }];
     });
     if (named.length === 0) return;
-    const byHash = new Map(named.map((entry) => [entry.hash, entry]));
-    const confirmed: Promise<void>[] = [];
-    let told = 0;
+    for (const group of groupsOf(named)) await this.#fetchGroup(store, group);
+  }
+
+  /** What was fetched is told of when it is sealed: a record of it can be written only then. */
+  async #fetchGroup(store: Store, group: readonly NamedObject[]): Promise<void> {
+    const { signal, warn } = this.#options;
     const { storeDir, fsync } = this.#local.config;
     const target = new LocalStore(storeDir);
+    let told = 0;
     try {
-      await fetchFiles(
-        target,
-        store,
-        [...byHash.values()].map(({ object, hash }) => ({ hash: parseHash(hash), size: object.size })),
-        {
-          signal: this.#options.signal,
-          writer: { fsync, ...(this.#options.warn === undefined ? {} : { warn: this.#options.warn }) },
-          onProgress: (event) => {
-            if (event.kind !== 'bytes') return;
-            this.#options.onProgress?.(event.bytes - told);
-            told = event.bytes;
-          },
-          onFile: ({ hash, outcome, error }) => {
-            const entry = byHash.get(formatHash(hash));
-            if (entry === undefined) return;
-            if (outcome === 'failed') this.#troubles.push(error?.message ?? 'it was not sent');
-            else confirmed.push(this.#confirm(entry.object, entry.hash));
-          },
+      const wanted = group.map(({ object, hash }) => ({ hash: parseHash(hash), size: object.size }));
+      const { files } = await fetchFiles(target, store, wanted, {
+        signal,
+        writer: { fsync, ...(warn === undefined ? {} : { warn }) },
+        onProgress: (event) => {
+          if (event.kind !== 'bytes') return;
+          this.#options.onProgress?.(event.bytes - told);
+          told = event.bytes;
         },
-      );
+      });
+      for (const [i, { outcome, error }] of files.entries()) {
+        const { object, hash } = group[i] as NamedObject;
+        if (outcome === 'failed') this.#troubles.push(error?.message ?? 'it was not sent');
+        else await this.#confirm(object, hash);
+      }
     } finally {
-      await Promise.allSettled(confirmed);
       target.close();
     }
-    await Promise.all(confirmed);
   }
 
   async #confirm(object: LfsObject, hash: string): Promise<void> {
@@ -295,6 +302,21 @@ class Fetch {
       throw error;
     }
   }
+}
+
+/** Consecutive ones, so that those that are there can be used before the last has come. */
+function* groupsOf(objects: readonly NamedObject[]): Generator<NamedObject[]> {
+  let group: NamedObject[] = [];
+  let bytes = 0;
+  for (const named of objects) {
+    group.push(named);
+    bytes += named.object.size;
+    if (group.length < GROUP_OBJECTS && bytes < GROUP_BYTES) continue;
+    yield group;
+    group = [];
+    bytes = 0;
+  }
+  if (group.length > 0) yield group;
 }
 
 function nothingThere(url: string): Git2dbError {

@@ -201,12 +201,13 @@ export class HubRemote implements Remote {
         {
           operation: 'upload',
           objects: objects.slice(at, at + BATCH_SIZE),
-          transfers: ['xet'],
+          transfers: ['xet', 'basic'],
           ref: undefined,
         },
         signal,
       );
-      answers.push(...answer.objects);
+      const byChunks = answer.transfer === 'xet';
+      answers.push(...answer.objects.map((object) => (byChunks ? object : withoutChunks(object))));
     }
     return answers;
   }
@@ -214,6 +215,12 @@ export class HubRemote implements Remote {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#connection.close();
   }
+}
+
+/** Where the Hub wants whole contents, there is nothing that this remote could do. */
+function withoutChunks(object: BatchObject): BatchObject {
+  if (object.upload === undefined || object.error !== undefined) return object;
+  return { ...object, error: { code: 400, message: 'the Hub takes no chunks for this repository' } };
 }
 
 function isWanted({ upload, error }: BatchObject): boolean {

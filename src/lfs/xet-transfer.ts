@@ -22,14 +22,14 @@ export interface LocalFileOfObject {
   readonly fileHash: Uint8Array;
 }
 
-/** Whether a server may send us to that CAS: its own authority, the Hub's to any https one, or a trusted one. */
+/** Whether a server may send us to that CAS: its own authority, the Hub's to any that is no less encrypted than itself, or a trusted one. */
 export function mayUseCas({
   env,
   isTrusted,
 }: Pick<LfsPlace, 'env' | 'isTrusted'>): NonNullable<ExchangeOptions['mayUse']> {
   return (casUrl, from) =>
     casUrl.origin === from.origin ||
-    (isHubUrl(from.href, env) && casUrl.protocol === 'https:') ||
+    (isHubUrl(from.href, env) && (casUrl.protocol === 'https:' || from.protocol === 'http:')) ||
     isTrusted(casUrl.origin);
 }
 

@@ -16,7 +16,7 @@ import { MAX_CHUNK, MIN_CHUNK } from './chunk/limits.ts';
 import { MAX_BATCH, SCAN_AREA_SIZE, ScanArea } from './chunk/scan-area.ts';
 import { type CompressionMode, compressChunk, STORED_RAW, type StoredChunk } from './compress/scheme.ts';
 import { Deduper } from './dedup/deduper.ts';
-import { errnoOf } from './errors.ts';
+import { errnoOf, Git2dbError } from './errors.ts';
 import { fileHash } from './hash/merkle.ts';
 import { formatHash, hashesEqual } from './hash/xet-hash.ts';
 import { ScanAhead, type ScannedChunks } from './parallel/scan-ahead.ts';
@@ -126,9 +126,19 @@ export class Uploader {
     return this.#recorded.has(`${sha256} ${formatHash(hash)}`) || this.store.knowsSha256(sha256, hash);
   }
 
-  /** Writes down what SHA-256 a file of the store has. Costs a record, no content. */
+  /**
+   * Writes down what SHA-256 a file of the store has. Costs a record, no content. Throws CONTENT_MISSING for a
+   * file that another writer has not sealed yet.
+   */
   record(sha256: string, file: StoredFile): void {
     const { writer } = this;
+    const isOwn = file.shard === undefined && writer.findFile(file.hash) !== undefined;
+    if (!isOwn && file.terms.some((term) => term.xorbHash === undefined)) {
+      throw new Git2dbError(
+        'CONTENT_MISSING',
+        `file ${formatHash(file.hash)} is not sealed yet, so nothing can be said about it`,
+      );
+    }
     writer.begin();
     writer.commit({ fileHash: file.hash, size: file.size, terms: termsOf(file), sha256 });
     this.noteRecorded(sha256, file.hash);
