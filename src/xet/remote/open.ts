@@ -41,8 +41,7 @@ export async function openStore(address: RemoteAddress, options: OpenOptions = {
         import('../objects/s3.ts'),
         import('../store/object-store.ts'),
       ]);
-      const objects = await openS3(address.url, { signal });
-      return StoreOverObjects.open(objects, { signal, ...(warn === undefined ? {} : { warn }) });
+      return StoreOverObjects.open(await openS3(address.url), definedOnly({ signal, warn }));
     }
     default:
       return openOverHttp(address, options);
@@ -70,10 +69,13 @@ async function openOverHttp({ kind, url }: HttpAddress, options: OpenOptions): P
       import('../store/object-store.ts'),
     ]);
     const { warn, signal } = options;
-    return await StoreOverObjects.open(new HttpObjects(http, url), {
-      signal,
-      ...(warn === undefined ? {} : { warn }),
-    });
+    // Whoever closes the store does not know of the client.
+    class OwnObjects extends HttpObjects {
+      override async [Symbol.asyncDispose](): Promise<void> {
+        await http.close();
+      }
+    }
+    return await StoreOverObjects.open(new OwnObjects(http, url), definedOnly({ signal, warn }));
   } catch (error) {
     await http.close();
     throw error;
@@ -103,4 +105,10 @@ async function recognise(
   }
   const text = await format.bytes(MAX_ANSWER).then(String, () => '');
   return text.startsWith(STORE_FORMAT) ? 'static' : 'cas';
+}
+
+/** For callees that take a property to be absent or defined. */
+function definedOnly<T extends object>(options: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  const entries = Object.entries(options).filter(([, value]) => value !== undefined);
+  return Object.fromEntries(entries) as { [K in keyof T]?: Exclude<T[K], undefined> };
 }

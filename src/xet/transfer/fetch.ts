@@ -168,7 +168,7 @@ class FetchSession {
         try {
           if (job.isDropped) continue;
           if (step.failure !== undefined) throw step.failure;
-          job.file ??= new FetchedFile(this.#writer);
+          job.file ??= new FetchedFile(this.#writer, job.stored.size);
           if (piece === undefined) {
             await this.#finish(job, job.file);
           } else if (piece.kind === 'there') {

@@ -22,7 +22,7 @@ export interface ChunkAt {
 
 export class FetchedFile {
   readonly #writer: StoreWriter;
-  readonly #hashes = new ByteList(32 * 64);
+  readonly #hashes: ByteList;
   readonly #lengths: number[] = [];
   readonly #terms: LocalTerm[] = [];
   /** Terms of the chunks since the last segment, the first of which is chunk `#segmentStart`. */
@@ -33,8 +33,10 @@ export class FetchedFile {
   /** Bytes so far. */
   size = 0;
 
-  constructor(writer: StoreWriter) {
+  /** `size`: bytes that it is said to have. */
+  constructor(writer: StoreWriter, size: number) {
     this.#writer = writer;
+    this.#hashes = new ByteList(32 * Math.min(1024, 1 + Math.ceil(size / 65536)));
     writer.begin();
   }
 

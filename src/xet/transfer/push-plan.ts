@@ -7,7 +7,6 @@ import { verificationHash } from '../hash/verification.ts';
 import { hashesEqual } from '../hash/xet-hash.ts';
 import { openTerm, type ReadPlan } from '../reconstruct/plan.ts';
 import type { FileRecord, Term } from '../shard/file-info.ts';
-import { ByteList } from '../store/byte-list.ts';
 import type { StoredTerm } from '../store/local-store.ts';
 import type { ChunkRun, StoreFile } from '../store/store.ts';
 import { rawBytesBetween } from '../store/xorb-source.ts';
@@ -22,14 +21,16 @@ export interface ChunkList {
 }
 
 export function chunkListOf(plan: ReadPlan): ChunkList {
-  const hashes = new ByteList(32 * 64);
-  const lengths: number[] = [];
+  const count = plan.terms.reduce((sum, term) => sum + (term.end - term.start), 0);
+  const hashes = new Uint8Array(32 * count);
+  const lengths = new Uint32Array(count);
+  let at = 0;
   for (const term of plan.terms) {
     const source = openTerm(term);
-    hashes.append(source.hashes, 32 * term.start, 32 * (term.end - term.start));
-    for (let i = term.start; i < term.end; i++) lengths.push(rawBytesBetween(source, i, i + 1));
+    hashes.set(source.hashes.subarray(32 * term.start, 32 * term.end), 32 * at);
+    for (let i = term.start; i < term.end; i++) lengths[at++] = rawBytesBetween(source, i, i + 1);
   }
-  return { hashes: hashes.slice(), lengths: Uint32Array.from(lengths), terms: plan.terms };
+  return { hashes, lengths, terms: plan.terms };
 }
 
 /** A term whose xorb may have no name yet. */

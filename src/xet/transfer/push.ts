@@ -49,6 +49,8 @@ export interface PushFilesOptions extends TransferOptions {
 /** New content, raw, that is registered at once; and the shard's size that must not be exceeded. */
 const BATCH_BYTES = 1 << 30;
 const BATCH_SHARD = 48 << 20;
+/** Files that are registered at once: so many descriptions are in memory. */
+const BATCH_FILES = 16384;
 /** Chunks that the other store is asked for at once; a longer list of one file is asked for as a whole. */
 const CHUNKS_AT_ONCE = 65536;
 
@@ -297,8 +299,9 @@ class PushSession implements Packer {
     const file: PlannedFile = { wanted, size, sha256, ...planned };
     this.#batch.files.push(file);
     this.#batch.shardBytes += 2 * RECORD_SIZE * (1 + file.terms.length);
-    if (doubted || this.#batch.bytes >= BATCH_BYTES || this.#batch.shardBytes >= BATCH_SHARD)
-      await this.#closeBatch();
+    const { bytes, shardBytes, files } = this.#batch;
+    const isFull = bytes >= BATCH_BYTES || shardBytes >= BATCH_SHARD || files.length >= BATCH_FILES;
+    if (doubted || isFull) await this.#closeBatch();
   }
 
   async #sha256(wanted: WantedFile): Promise<string | undefined> {

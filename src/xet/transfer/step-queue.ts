@@ -22,10 +22,11 @@ export interface Step<Job> {
 
 export class StepQueue<Job extends { readonly isDropped: boolean }> {
   readonly #source: AsyncGenerator<Step<Job>>;
-  readonly #steps: Step<Job>[] = [];
-  /** Number of the first step in `#steps`, and of the next one that the store is told of. */
+  /** Steps by number: those from `#first` on are to be done, those from `#told` on the store was not told of. */
+  readonly #steps = new Map<number, Step<Job>>();
   #first = 0;
   #told = 0;
+  #end = 0;
   #chunks = 0;
   #advancing: Promise<boolean> | undefined;
   #isStarving = false;
@@ -39,13 +40,13 @@ export class StepQueue<Job extends { readonly isDropped: boolean }> {
 
   /** The step to be done next; undefined at the end. It stays the first until `drop`. */
   async peek(): Promise<Step<Job> | undefined> {
-    while (this.#steps.length === 0) if (!(await this.#advance())) return undefined;
-    return this.#steps[0];
+    while (this.#first === this.#end) if (!(await this.#advance())) return undefined;
+    return this.#steps.get(this.#first);
   }
 
   drop(): void {
-    this.#chunks -= weightOf(this.#steps.shift() as Step<Job>);
-    this.#first++;
+    this.#chunks -= weightOf(this.#steps.get(this.#first) as Step<Job>);
+    this.#steps.delete(this.#first++);
     this.#wake();
   }
 
@@ -56,7 +57,7 @@ export class StepQueue<Job extends { readonly isDropped: boolean }> {
     this.#told = this.#first;
     while (reading === this.#reading) {
       this.#told = Math.max(this.#told, this.#first);
-      const step = this.#steps[this.#told - this.#first];
+      const step = this.#steps.get(this.#told);
       if (step === undefined) {
         if (this.#chunks > CHUNKS_AHEAD && !this.#isStarving) {
           await new Promise<void>((resolve) => {
@@ -109,7 +110,7 @@ export class StepQueue<Job extends { readonly isDropped: boolean }> {
   async #plan(): Promise<boolean> {
     const next = await this.#source.next();
     if (next.done === true) return false;
-    this.#steps.push(next.value);
+    this.#steps.set(this.#end++, next.value);
     this.#chunks += weightOf(next.value);
     return true;
   }
