@@ -105,8 +105,8 @@ async function bundle() {
   const librariesApart = {
     name: 'libraries-apart',
     setup(builder) {
-      builder.onResolve({ filter: /\/(registry|large-files)-library\.ts$/ }, ({ path }) => ({
-        path: `./git2db-${/(registry|large-files)-library/.exec(path)[1]}.js`,
+      builder.onResolve({ filter: /\/(registry|large-files|server)-library\.ts$/ }, ({ path }) => ({
+        path: `./git2db-${/(registry|large-files|server)-library/.exec(path)[1]}.js`,
         external: true,
       }));
     },
@@ -145,6 +145,7 @@ async function bundle() {
       entryPoints: {
         'git2db-registry-core': 'src/cli/registry-library.ts',
         'git2db-large-files-core': 'src/cli/large-files-library.ts',
+        'git2db-server-core': 'src/cli/server-library.ts',
       },
       banner: { js: url },
       external: [...common.external, 'isomorphic-git'],
@@ -163,7 +164,7 @@ async function bundle() {
   const runner = readFileSync('scripts/run-cached.cjs', 'utf8');
   for (const name of ['git2db', 'git2db-mount'])
     writeFileSync(join(bin, `${name}.js`), `${program}\n${runner}`);
-  for (const name of ['git2db-registry', 'git2db-large-files', 'fuse-server', 'fuse-loop'])
+  for (const name of ['git2db-registry', 'git2db-large-files', 'git2db-server', 'fuse-server', 'fuse-loop'])
     writeFileSync(join(bin, `${name}.js`), runner);
   await makeCaches(bin);
   for (const name of ['git2db', 'git2db-filter', 'git2db-lfs-filter', 'git2db-mount']) {
@@ -178,7 +179,7 @@ async function makeCaches(bin) {
   const files = (...names) => names.map((name) => join(root, bin, `${name}-core.js`));
   const script = 'scripts/make-cache.cjs';
   for (const args of [
-    [script, ...files('git2db', 'git2db-registry', 'git2db-large-files', 'git2db-mount')],
+    [script, ...files('git2db', 'git2db-registry', 'git2db-large-files', 'git2db-server', 'git2db-mount')],
     [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
   ]) {
     const { status } = spawnSync(process.execPath, args, { stdio: 'inherit' });

@@ -10,6 +10,7 @@ import { Git2dbError, messageOf } from '../xet/errors.ts';
 import {
   COMMON_OPTIONS,
   type Command,
+  type CommandContext,
   type CommandGroup,
   type OptionSpec,
   type OptionSpecs,
@@ -29,7 +30,7 @@ export interface Host {
   readonly stdin: number;
   readonly stdout: Sink;
   readonly stderr: Sink;
-  readonly interruptible: () => AbortSignal;
+  readonly interruptible: CommandContext['interruptible'];
 }
 
 /** The commands there are. */
@@ -192,7 +193,7 @@ function describeGroup(
     parser.command(
       command.path[depth]!,
       command.summary,
-      (y) => describeCommand(y, command, withManual),
+      (y) => describeMembers(describeCommand(y, command, withManual), command, catalogue, select, withManual),
       (words) => select({ kind: 'command', command, words }),
     );
   }
@@ -200,6 +201,27 @@ function describeGroup(
   return parser
     .usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description)}`)
     .epilogue(`"${commandLine(group)} COMMAND --help" is the manual of a command.`);
+}
+
+/** Commands below a command. */
+function describeMembers(
+  parser: Argv,
+  owner: Command,
+  catalogue: Catalogue,
+  select: Select,
+  withManual: boolean,
+): Argv {
+  const depth = owner.path.length;
+  for (const member of catalogue.commands) {
+    if (member.path.length !== depth + 1 || !owner.path.every((word, i) => member.path[i] === word)) continue;
+    parser.command(
+      member.path[depth]!,
+      member.summary,
+      (y) => describeCommand(y, member, withManual),
+      (words) => select({ kind: 'command', command: member, words }),
+    );
+  }
+  return parser;
 }
 
 function describeCommand(parser: Argv, command: Command, withManual: boolean): Argv {

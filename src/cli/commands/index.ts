@@ -31,6 +31,7 @@ import { watchCommand } from './watch.ts';
 import { worktreeCommands } from './worktree.ts';
 import { xetDoctor } from './xet-doctor.ts';
 import { xetDu } from './xet-du.ts';
+import { xetEvict } from './xet-evict.ts';
 import { xetFetch } from './xet-fetch.ts';
 import { xetFsck } from './xet-fsck.ts';
 import { xetGc } from './xet-gc.ts';
@@ -147,6 +148,7 @@ export const COMMANDS: readonly Command[] = [
   xetCheckout,
   xetFetch,
   xetPush,
+  xetEvict,
   xetTrust,
   xetFsck,
   xetDoctor,
