@@ -98,6 +98,8 @@ export class CasServer {
   readonly xorbs = new Map<string, ServedXorb>();
   readonly files = new Map<string, FileRecord>();
   readonly faults: Fault[] = [];
+  /** Bytes of all bodies that were answered. */
+  sent = 0;
   /** URLs of other signatures are refused. */
   signature = 1;
   /** Files are always told of as a whole. */
@@ -209,6 +211,7 @@ export class CasServer {
       return;
     }
     const sent = fault?.change === undefined ? body : Buffer.from(fault.change(body));
+    this.sent += sent.length;
     if (fault?.resetAfter !== undefined) {
       response.write(sent.subarray(0, fault.resetAfter), () =>
         setTimeout(() => response.socket?.resetAndDestroy(), 20),
