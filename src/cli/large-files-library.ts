@@ -4,6 +4,7 @@
  */
 export { examine } from '../large-files/doctor.ts';
 export { diskUsage, STORE_PARTS } from '../large-files/du.ts';
+export { evict } from '../large-files/evict.ts';
 export { fetch } from '../large-files/fetch.ts';
 export { serveFetches } from '../large-files/fetch-service.ts';
 export { digestFile } from '../large-files/file-digest.ts';
@@ -16,6 +17,7 @@ export { migrateLfs } from '../large-files/migrate-lfs.ts';
 export { parseUpdates, prePush } from '../large-files/pre-push.ts';
 export { planPull, pull } from '../large-files/pull.ts';
 export { pushContent, selectRange } from '../large-files/push.ts';
+export { reportRemotes } from '../large-files/remote-report.ts';
 export { status } from '../large-files/status.ts';
 export { listTracked, track, untrack } from '../large-files/track.ts';
 export { addTrusted, listTrusted, removeTrusted } from '../large-files/trusted-places.ts';

@@ -34,6 +34,8 @@ import type { Place } from './work-tree.ts';
 export interface ContentRemotesOptions extends Place {
   /** Whether git may ask the user for a password. */
   readonly mayPrompt: boolean;
+  /** Ask no server anything: a choice that depends on one is left open. */
+  readonly offline?: boolean | undefined;
   /** Ask servers again whether they are git2db's. */
   readonly refresh?: boolean | undefined;
   readonly warn: (message: string) => void;
@@ -77,7 +79,7 @@ export class ContentRemotes implements AsyncDisposable {
 
   async #choose(remote: string, direction: Direction, given: string | undefined): Promise<RemoteChoice> {
     const { git } = this;
-    const { env, signal, refresh = false } = this.#options;
+    const { env, signal, refresh = false, offline = false } = this.#options;
     const isName = git.names().includes(remote);
     const url = given ?? (await git.url(remote, direction));
     return chooseRemote(
@@ -94,14 +96,16 @@ export class ContentRemotes implements AsyncDisposable {
       },
       {
         localStore: (local) => localStore(local, git.base, env),
-        service: (gitUrl) =>
-          probeService(gitUrl, {
-            http: this.#client(),
-            commonDir: git.repository.commonDir,
-            refresh,
-            isTrusted: (other) => this.isTrusted(other),
-            signal,
-          }),
+        service: async (gitUrl) =>
+          offline
+            ? 'its server was not asked ("git2db xet doctor" does)'
+            : probeService(gitUrl, {
+                http: this.#client(),
+                commonDir: git.repository.commonDir,
+                refresh,
+                isTrusted: (other) => this.isTrusted(other),
+                signal,
+              }),
       },
     );
   }

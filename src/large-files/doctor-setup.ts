@@ -69,6 +69,8 @@ const SETTINGS: Readonly<
   'xet.compression': oneOf('auto', 'none', 'lz4', 'bg4-lz4'),
   'xet.fsync': oneOf('batch', 'none'),
   'xet.onmissing': oneOf('error', 'pointer'),
+  'xet.remote': { takes: 'an address, or the name of a git remote', isValid: () => true },
+  'xet.fetchonsmudge': { takes: 'true or false', isValid: (value) => parseBool(value) !== undefined },
   'xet.skipsmudge': { takes: 'true or false', isValid: (value) => parseBool(value) !== undefined },
 };
 
@@ -213,7 +215,10 @@ function checkXetKeys(values: readonly ScopedValue[]): Fault[] {
         const message = `the ${scope} configuration sets ${key}, which means nothing to git2db`;
         return [fault('warning', 'unknown-setting', message, [unset(scope, key)])];
       }
-      if (value === undefined ? key === 'xet.skipsmudge' : setting.isValid(value)) return [];
+      if (
+        value === undefined ? key === 'xet.skipsmudge' || key === 'xet.fetchonsmudge' : setting.isValid(value)
+      )
+        return [];
       const found = value === undefined ? 'no value' : JSON.stringify(value);
       const message = `the ${scope} configuration sets ${key} to ${found}; it takes ${setting.takes}`;
       return [fault('error', 'bad-setting', message, [unset(scope, key)])];

@@ -99,6 +99,7 @@ class ContentFetch {
       const { signal, warn, onProgress } = this.#options;
       // Of its own: the engine has a writer on it.
       const local = new LocalStore(storeDir);
+      const byHash = new Map(left.map((one) => [one.hash, one]));
       try {
         local.layout.create();
         registerUser(local.layout, repository.commonDir);
@@ -110,8 +111,8 @@ class ContentFetch {
             signal,
             onProgress,
             onFile: ({ hash, outcome }) => {
-              const one = { kind: 'xet', hash: formatHash(hash), size: undefined } as const;
-              if (outcome !== 'failed') this.#settle(one, outcome);
+              const one = byHash.get(formatHash(hash));
+              if (one !== undefined && outcome !== 'failed') this.#settle(one, outcome);
             },
           },
         );
