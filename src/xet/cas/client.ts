@@ -16,6 +16,7 @@ import type {
   XorbUpload,
 } from '../store/store.ts';
 import type { XorbFooter } from '../xorb/format.ts';
+import { untilAborted } from './abort.ts';
 import { DedupQueries } from './dedup-queries.ts';
 import { type CasAccess, FooterPlaces } from './footer-places.ts';
 import type { HttpClient } from './http.ts';
@@ -282,30 +283,30 @@ export class CasStore implements Store {
   }
 
   #able({ signal }: CallOptions): Promise<Abilities> {
-    this.#abilities ??= this.#probe(signal).catch((error: unknown) => {
+    // Asked for all who wait: one that stops waiting stops nothing.
+    this.#abilities ??= this.#probe().catch((error: unknown) => {
       this.#abilities = undefined;
       throw error;
     });
-    return this.#abilities;
+    return untilAborted(this.#abilities, signal);
   }
 
-  async #probe(signal: AbortSignal | undefined): Promise<Abilities> {
+  async #probe(): Promise<Abilities> {
     const access = this.#access;
     return {
-      footers: (await this.#isOurs(signal)) ? new FooterPlaces(access) : undefined,
+      footers: (await this.#isOurs()) ? new FooterPlaces(access) : undefined,
       reconstructions: new ReconstructionPlaces(access),
       dedup: new DedupQueries(access),
     };
   }
 
-  async #isOurs(signal: AbortSignal | undefined): Promise<boolean> {
+  async #isOurs(): Promise<boolean> {
     const { http, casUrl, token } = this.#access;
     try {
       const response = await http.request({
         method: 'GET',
         url: `${casUrl}${ROUTES.extensions()}`,
         token,
-        signal,
         accept: [200],
       });
       return isServerAnswer(await response.json(MAX_SMALL_ANSWER));

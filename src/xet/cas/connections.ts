@@ -142,6 +142,15 @@ function refusePrivate(hostname: string, address: string): Git2dbError {
 
 function proxyAuthorization({ username, password }: URL): string | undefined {
   if (username === '' && password === '') return undefined;
-  const plain = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+  const plain = `${decoded(username)}:${decoded(password)}`;
   return `Basic ${Buffer.from(plain).toString('base64')}`;
+}
+
+/** A part of a URL as it is meant; as it is written where that cannot be told. */
+function decoded(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
+  }
 }

@@ -17,6 +17,8 @@ const SAMPLING = 1024;
 const PARALLEL = 8;
 /** Of a whole xorb and its neighbours. */
 const MAX_ANSWER = 16 << 20;
+/** Keys that answers have come with: a server has one, and a new one now and then. */
+const MAX_KEYS = 8;
 /** Chunks that are remembered from answers. */
 const MAX_KNOWN = 1 << 19;
 
@@ -90,6 +92,7 @@ export class DedupQueries {
     const id = shard.key === undefined ? '' : keyOf(shard.key, 0);
     let answers = this.#answers.get(id);
     if (answers === undefined) {
+      if (this.#answers.size === MAX_KEYS) return;
       answers = { key: shard.key?.slice(), places: new Map() };
       this.#answers.set(id, answers);
     }

@@ -15,6 +15,8 @@ export interface Exchanged {
 
 /** Bytes that may wait in a connection for whoever reads it; then the sender is held back. */
 const READ_AHEAD = 262144;
+/** A new connection is cheaper than waiting for bytes that nobody wants. */
+const DISCARD_MS = 1000;
 
 /** Resolves with the headers of the answer, or rejects with what undici says, or the reason of `signal`. */
 export function exchange(
@@ -121,8 +123,9 @@ export class AnswerBody {
     }
   }
 
-  /** Reads up to `limit` bytes that nobody wants, so that the connection can be used again; else ends it. */
+  /** Reads up to `limit` bytes that nobody wants, so that the connection can be used again; else, or if that takes long, ends it. */
   async discard(limit: number): Promise<void> {
+    const timer = this.destroyAfter(DISCARD_MS);
     this.#discarding = limit - this.#waiting;
     this.#pieces = [];
     this.#waiting = 0;
@@ -133,6 +136,12 @@ export class AnswerBody {
         this.#wake = resolve;
       });
     }
+    clearTimeout(timer);
+  }
+
+  /** Ends the connection after that time, unless the timer is cleared. */
+  destroyAfter(ms: number): NodeJS.Timeout {
+    return setTimeout(() => this.destroy(), ms);
   }
 
   /** Ends the connection, if there is anything left to come. */

@@ -13,6 +13,7 @@ import {
   readFooterLength,
   type XorbFooter,
 } from '../xorb/format.ts';
+import { untilAborted } from './abort.ts';
 import type { HttpClient, HttpResponse } from './http.ts';
 import { ROUTES } from './protocol.ts';
 import { type ByteRange, formatRange, parseContentRange } from './range.ts';
@@ -175,14 +176,15 @@ export class FooterPlaces implements RecordSource {
       this.#recordEnds.set(name, known);
       return known;
     }
-    const reading = this.#reading.get(name) ?? this.#readEnds(xorbHash, name, signal);
+    const reading = this.#reading.get(name) ?? this.#readEnds(xorbHash, name);
     this.#reading.set(name, reading);
-    return reading;
+    return untilAborted(reading, signal);
   }
 
-  async #readEnds(xorbHash: Uint8Array, name: string, signal: AbortSignal): Promise<Uint32Array> {
+  /** For all who wait: one that stops waiting stops nothing. */
+  async #readEnds(xorbHash: Uint8Array, name: string): Promise<Uint32Array> {
     try {
-      await this.readFooter(xorbHash, signal);
+      await this.readFooter(xorbHash, undefined);
       return this.#recordEnds.get(name) as Uint32Array;
     } finally {
       this.#reading.delete(name);

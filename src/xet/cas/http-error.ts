@@ -4,7 +4,6 @@
  * may succeed later, and `retryAfterMs` where the server asked for a pause.
  */
 import { STATUS_CODES } from 'node:http';
-import { isNativeError } from 'node:util/types';
 import { type ErrorCode, errnoOf, Git2dbError, messageOf } from '../errors.ts';
 import { isTransientStatus } from './retry.ts';
 
@@ -253,18 +252,4 @@ export function cleanText(text: unknown): string | undefined {
 /** On one line, without what a terminal would act on. */
 export function printable(text: string): string {
   return text.replace(/[\p{C}\p{Zl}\p{Zp}]+/gu, ' ');
-}
-
-/** Throws an AbortError. */
-export function throwIfAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted === true) throw abortErrorOf(signal);
-}
-
-function abortErrorOf(signal: AbortSignal): Error {
-  const reason: unknown = signal.reason;
-  // The system's own reason is a DOMException, whose `code` is a number.
-  if (isNativeError(reason) && reason.name === 'AbortError') return reason;
-  const error = new Error('the operation was aborted', { cause: reason });
-  error.name = 'AbortError';
-  return error;
 }

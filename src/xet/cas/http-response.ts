@@ -1,7 +1,8 @@
 /** The answer to a request: its body as a stream, or whole and bounded. */
 import { Git2dbError } from '../errors.ts';
+import { throwIfAborted } from './abort.ts';
 import type { AnswerBody, HttpHeaders } from './exchange.ts';
-import { isTransient, throwIfAborted } from './http-error.ts';
+import { isTransient } from './http-error.ts';
 
 export interface HttpResponse {
   readonly status: number;
@@ -20,6 +21,8 @@ export interface HttpResponse {
 
 /** Bytes worth reading, to keep a connection. */
 const DISCARD_LIMIT = 65536;
+/** For what a server says about its refusal. */
+const ERROR_MS = 5000;
 /** Slower than this, over the idle time, is as good as nothing. */
 const MIN_BYTES_PER_SECOND = 1024;
 
@@ -144,16 +147,18 @@ function tooSlow(): Error {
   return Object.assign(new Error('the answer comes too slowly'), { code: 'UND_ERR_BODY_TIMEOUT' });
 }
 
-/** At most `limit` bytes from the start of `body`; the rest is dropped. */
+/** At most `limit` bytes from the start of `body`, or what comes of them in a few seconds; the rest is dropped. */
 export async function readAtMost(body: AnswerBody, limit: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
   let size = 0;
+  const timer = body.destroyAfter(ERROR_MS);
   while (size < limit) {
-    const piece = await body.next();
+    const piece = await body.next().catch(() => undefined);
     if (piece === undefined) break;
     pieces.push(piece);
     size += piece.length;
   }
+  clearTimeout(timer);
   await body.discard(DISCARD_LIMIT);
   return Buffer.concat(pieces).subarray(0, limit);
 }

@@ -7,6 +7,7 @@
 import { setMaxListeners } from 'node:events';
 import type { Readable } from 'node:stream';
 import { Git2dbError } from '../errors.ts';
+import { throwIfAborted } from './abort.ts';
 import { Connections, type Reach } from './connections.ts';
 import { type Exchanged, exchange } from './exchange.ts';
 import {
@@ -15,9 +16,7 @@ import {
   isTransient,
   nameRequest,
   nameUrl,
-  type ServerWords,
   serverWords,
-  throwIfAborted,
 } from './http-error.ts';
 import { Answer, type HttpResponse, readAtMost } from './http-response.ts';
 import type { HttpSettings } from './http-settings.ts';
@@ -292,19 +291,13 @@ export class HttpClient {
     const { answer, url } = sent;
     const { headers } = answer;
     const { clock = SYSTEM_CLOCK } = this.#settings;
-    let words: ServerWords | undefined;
-    try {
-      words = serverWords(await readAtMost(answer.body, MAX_ERROR_BODY), headers['content-type']);
-    } catch {
-      // The status says enough.
-    }
+    const words = serverWords(await readAtMost(answer.body, MAX_ERROR_BODY), headers['content-type']);
     throwIfAborted(request.signal);
     return errorOfStatus({
       method: request.method,
       url,
       status: answer.status,
-      said: words?.said,
-      code: words?.code,
+      ...words,
       requestId: cleanId(headers['x-request-id']),
       retryAfterMs: parseRetryAfter(headers['retry-after'], clock),
       isAuthorized,

@@ -7,7 +7,9 @@ import { formatHash, hashesEqual, isZeroHash } from '../hash/xet-hash.ts';
 import type { Term } from '../shard/file-info.ts';
 import type { ChunkRange, StoreFile } from '../store/store.ts';
 import { MAX_RAW_CHUNK } from '../xorb/format.ts';
+import { untilAborted } from './abort.ts';
 import type { CasAccess } from './footer-places.ts';
+import { PlaceList } from './place-list.ts';
 import { invalid, ROUTES } from './protocol.ts';
 import { type ByteRange, formatRange, multipartBoundary } from './range.ts';
 import {
@@ -34,6 +36,8 @@ interface Block {
   readonly range: ByteRange;
   /** By number of the entry. */
   urls: readonly string[] | undefined;
+  /** Xorbs that it has places of. */
+  xorbs: readonly string[];
   /** Where the answer came from. */
   answeredBy: string;
   refreshing: Promise<void> | undefined;
@@ -63,11 +67,11 @@ export class ReconstructionPlaces implements RecordSource {
   readonly place: string;
   readonly clock: Clock;
   readonly #access: CasAccess;
-  readonly #places = new Map<string, Place[]>();
+  readonly #places = new Map<string, PlaceList<Place>>();
   /** Blocks with URLs, the one used longest ago first. */
   readonly #fresh = new Map<Block, number>();
   #urlLength = 0;
-  #blockCount = 0;
+  readonly #blocks = new Map<string, Block>();
   #version: ReconstructionVersion | undefined;
   #hasMultipart = true;
 
@@ -113,14 +117,8 @@ export class ReconstructionPlaces implements RecordSource {
     if (answer === undefined) return undefined;
     if (answer === 'past the end') return { terms: [], offset: range.start, end: range.start };
     const { reconstruction, url } = answer;
-    const block: Block = {
-      id: this.#blockCount++,
-      fileHash: fileHash.slice(),
-      range,
-      urls: undefined,
-      answeredBy: url,
-      refreshing: undefined,
-    };
+    const block = this.#block(fileHash, range);
+    block.answeredBy = url;
     this.#learn(block, reconstruction);
     const { terms, offsetIntoFirstRange } = reconstruction;
     const offset = range.start - offsetIntoFirstRange;
@@ -128,10 +126,10 @@ export class ReconstructionPlaces implements RecordSource {
   }
 
   async locate({ xorbHash, start, end }: ChunkRange): Promise<readonly PlacedRange[]> {
-    const places = this.#places.get(formatHash(xorbHash)) ?? [];
+    const places = this.#places.get(formatHash(xorbHash));
     const placed: KnownPlace[] = [];
     for (let at = start; at < end; ) {
-      const best = bestPlace(places, at, end);
+      const best = places?.find(at, end, ({ block }) => block.urls !== undefined);
       if (best === undefined) {
         throw new Git2dbError(
           'CONTENT_MISSING',
@@ -229,12 +227,34 @@ export class ReconstructionPlaces implements RecordSource {
     return undefined;
   }
 
+  /** The same for the same question: what is asked again and again does not grow. */
+  #block(fileHash: Uint8Array, range: ByteRange): Block {
+    const name = `${formatHash(fileHash)} ${range.start} ${range.end}`;
+    const known = this.#blocks.get(name);
+    if (known !== undefined) return known;
+    const block: Block = {
+      id: this.#blocks.size,
+      fileHash: fileHash.slice(),
+      range,
+      urls: undefined,
+      xorbs: [],
+      answeredBy: this.#access.casUrl,
+      refreshing: undefined,
+    };
+    this.#blocks.set(name, block);
+    return block;
+  }
+
   #learn(block: Block, { xorbs }: Reconstruction): void {
+    for (const xorb of block.xorbs) {
+      if (this.#places.get(xorb)?.remove((place) => place.block === block)) this.#places.delete(xorb);
+    }
+    block.xorbs = [...xorbs.keys()];
     const urls: string[] = [];
     for (const [xorb, entries] of xorbs) {
-      const places = this.#places.get(xorb) ?? [];
+      const places = this.#places.get(xorb) ?? new PlaceList();
       for (const { url, ranges } of entries) {
-        for (const range of ranges) places.push({ ...range, block, entry: urls.length });
+        for (const range of ranges) places.add({ ...range, block, entry: urls.length });
         urls.push(url);
       }
       this.#places.set(xorb, places);
@@ -244,14 +264,14 @@ export class ReconstructionPlaces implements RecordSource {
 
   /** Asks once for all who wait. The answer must have the same xorbs in the same order of entries. */
   async #refresh(block: Block, signal: AbortSignal): Promise<void> {
-    block.refreshing ??= this.#askAgain(block, signal).finally(() => {
+    block.refreshing ??= this.#askAgain(block).finally(() => {
       block.refreshing = undefined;
     });
-    await block.refreshing;
+    await untilAborted(block.refreshing, signal);
   }
 
-  async #askAgain(block: Block, signal: AbortSignal): Promise<void> {
-    const answer = await this.#ask(block.fileHash, block.range, signal);
+  async #askAgain(block: Block): Promise<void> {
+    const answer = await this.#ask(block.fileHash, block.range, undefined);
     if (answer === undefined || answer === 'past the end') {
       throw new Git2dbError(
         'CONTENT_MISSING',
@@ -261,11 +281,15 @@ export class ReconstructionPlaces implements RecordSource {
     block.answeredBy = answer.url;
     const urls: string[] = [];
     for (const [xorb, entries] of answer.reconstruction.xorbs) {
+      const numbers = new Map<string, number>();
+      for (const place of this.#places.get(xorb) ?? []) {
+        if (place.block === block) numbers.set(rangeName(place), place.entry);
+      }
       for (const { url, ranges } of entries) {
-        const number = (this.#places.get(xorb) ?? []).find(
-          (place) => place.block === block && ranges.some((range) => sameRange(range, place)),
-        )?.entry;
-        if (number !== undefined) urls[number] = url;
+        for (const range of ranges) {
+          const number = numbers.get(rangeName(range));
+          if (number !== undefined) urls[number] = url;
+        }
       }
     }
     this.#keep(block, urls);
@@ -308,20 +332,8 @@ export class ReconstructionPlaces implements RecordSource {
   }
 }
 
-/** The one that reaches furthest from chunk `at` on, one with URLs first; all of [at, end) is far enough. */
-function bestPlace(places: readonly Place[], at: number, end: number): Place | undefined {
-  let best: Place | undefined;
-  let bestRank = -1;
-  for (const place of places) {
-    if (at < place.start || at >= place.end) continue;
-    const rank = 2 * Math.min(place.end, end) + (place.block.urls === undefined ? 0 : 1);
-    if (rank > bestRank) [best, bestRank] = [place, rank];
-  }
-  return best;
-}
-
-function sameRange(a: FetchRange, b: FetchRange): boolean {
-  return a.start === b.start && a.end === b.end && a.byteStart === b.byteStart && a.byteEnd === b.byteEnd;
+function rangeName({ start, end, byteStart, byteEnd }: FetchRange): string {
+  return `${start} ${end} ${byteStart} ${byteEnd}`;
 }
 
 /** Adds terms to a list; the first may go on where the last one ended. */

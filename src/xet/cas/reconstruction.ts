@@ -8,6 +8,7 @@
 import { formatHash } from '../hash/xet-hash.ts';
 import type { Term } from '../shard/file-info.ts';
 import { MAX_RAW_CHUNK, MAX_XORB_BYTES, MAX_XORB_CHUNKS } from '../xorb/format.ts';
+import { PlaceList } from './place-list.ts';
 import { checkedHttpUrl, countOf, hashOf, invalid, isObject, type JsonObject } from './protocol.ts';
 
 /** Chunks [start, end) are the bytes [byteStart, byteEnd) of the xorb. */
@@ -100,11 +101,14 @@ export function parseReconstruction(value: unknown, version: ReconstructionVersi
     );
   }
   const terms = value.terms.map(parseTerm);
+  const lists = new Map<string, PlaceList<FetchRange>>();
+  for (const [xorb, entries] of xorbs) {
+    const list = new PlaceList<FetchRange>();
+    for (const { ranges } of entries) for (const range of ranges) list.add(range);
+    lists.set(xorb, list);
+  }
   for (const { xorbHash, start, end } of terms) {
-    const entries = xorbs.get(formatHash(xorbHash)) ?? [];
-    const isCovered = entries.some(({ ranges }) =>
-      ranges.some((range) => range.start <= start && end <= range.end),
-    );
+    const isCovered = (lists.get(formatHash(xorbHash))?.find(start, end, () => false)?.end ?? 0) >= end;
     if (!isCovered) throw invalid('a reconstruction', 'a place for the chunks of each term');
   }
   return { offsetIntoFirstRange: offsetOf(value.offset_into_first_range, terms), terms, xorbs };

@@ -10,9 +10,10 @@
 import { Git2dbError } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import type { ChunkRange, RecordRun } from '../store/store.ts';
+import { throwIfAborted } from './abort.ts';
 import { AdaptiveLimit } from './adaptive-limit.ts';
 import type { HttpResponse } from './http.ts';
-import { isTransient, throwIfAborted } from './http-error.ts';
+import { isTransient } from './http-error.ts';
 import {
   type ByteRange,
   multipartBoundary,
@@ -66,6 +67,9 @@ const WINDOW_RANGES = 256;
 /** How long a window waits for its next range before it is asked for as it is. */
 const PATIENCE_MS = 20;
 const RETRIES = 5;
+/** Bytes that nobody waits for and that are let pass: a whole xorb in the place of a range, and what comes after the end. */
+const MAX_USELESS = 128 << 20;
+const MAX_USELESS_TAIL = 65536;
 
 export async function* readRecords(
   ranges: Iterable<ChunkRange> | AsyncIterable<ChunkRange>,
@@ -291,7 +295,7 @@ class RecordReader {
       try {
         const wanted = open.map(({ position: start, placed: { byteEnd: end } }) => ({ start, end }));
         const fetched = await this.#source.fetch(first, wanted, this.#stop.signal);
-        for await (const piece of piecesOf(fetched)) await this.#take(fetch, piece);
+        await this.#takeAll(fetch, fetched);
       } catch (error) {
         throwIfAborted(this.#stop.signal);
         if (!isTransient(error)) throw error;
@@ -303,6 +307,19 @@ class RecordReader {
       if (++failures > RETRIES) throw problem ?? broughtNothing(first, place);
       this.#limit.troubled();
       await clock.sleep(backOff(failures - 1, clock), this.#stop.signal);
+    }
+  }
+
+  /** All of an answer, or as much of it as can be of use. */
+  async #takeAll(fetch: Fetch, fetched: FetchedRanges): Promise<void> {
+    let useless = 0;
+    for await (const piece of piecesOf(fetched)) {
+      const before = receivedBy(fetch);
+      await this.#take(fetch, piece);
+      useless += piece.bytes.length - (receivedBy(fetch) - before);
+      const isDone = fetch.slots.every((slot) => slot.isDone);
+      if (isDone && useless > MAX_USELESS_TAIL) return;
+      if (useless > MAX_USELESS) throw broughtNothing((fetch.slots[0] as Slot).placed, this.#source.place);
     }
   }
 

@@ -2,10 +2,10 @@
  * Tokens for servers. A source of tokens belongs to one authority (scheme, host and port), and http.ts gives
  * its tokens to no other. Tokens appear in no URL, log or error.
  */
-import { once } from 'node:events';
 import { Git2dbError } from '../errors.ts';
+import { untilAborted } from './abort.ts';
 import type { HttpClient } from './http.ts';
-import { nameUrl, throwIfAborted } from './http-error.ts';
+import { nameUrl } from './http-error.ts';
 import { parseTokenAnswer, type TokenAnswer } from './protocol.ts';
 import { type Clock, SYSTEM_CLOCK } from './retry.ts';
 
@@ -276,18 +276,3 @@ function refreshTime(answer: TokenAnswer, date: string | undefined, clock: Clock
 
 /** The last moment that a Date can tell. */
 const MAX_TIME = 8.64e15;
-
-async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
-  if (signal === undefined) return promise;
-  throwIfAborted(signal);
-  const ended = new AbortController();
-  const stopped = once(signal, 'abort', { signal: ended.signal });
-  stopped.catch(() => undefined);
-  try {
-    await Promise.race([promise, stopped]);
-    throwIfAborted(signal);
-    return await promise;
-  } finally {
-    ended.abort();
-  }
-}

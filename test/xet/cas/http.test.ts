@@ -152,6 +152,18 @@ test('an answer that comes byte by byte is given up, in its headers and in its b
   t.regex((await failureOf(textOf(http.request(get(silent.url))))).message, /the answer stopped coming/);
 });
 
+test('a refusal whose text never ends, or that nobody wants, does not hold anybody up', async (t) => {
+  const { url } = await serveRaw(t, (socket) => {
+    socket.write('HTTP/1.1 404 Not Found\r\nContent-Length: 1000000\r\n\r\nno');
+    const timer = setInterval(() => socket.write('o'), 50);
+    socket.on('close', () => clearInterval(timer));
+  });
+  const { http } = openClient(t);
+  t.is((await failureOf(http.request(get(url)))).code, 'REMOTE_MISSING');
+  await (await http.request(get(url, { accept: [404] }))).discard();
+  t.pass();
+});
+
 test('nothing listening is told after the retries, a name that does not exist at once', async (t) => {
   const { http, pauses } = openClient(t);
   const refused = await failureOf(http.request(get('http://127.0.0.1:1/')));
