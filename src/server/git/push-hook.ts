@@ -103,7 +103,8 @@ async function answer(socket: Socket, store: ServableStore): Promise<void> {
   try {
     const pieces: Buffer[] = [];
     let length = 0;
-    for await (const piece of socket as AsyncIterable<Buffer>) {
+    // The answer goes back through the same socket: it must outlast the question.
+    for await (const piece of socket.iterator({ destroyOnReturn: false }) as AsyncIterable<Buffer>) {
       length += piece.length;
       if (length > MAX_QUESTION) throw new Error('the push updates too many refs at once');
       pieces.push(piece);
