@@ -24,7 +24,7 @@ import type {
 
 /** Files on their way to their name. */
 const TEMPORARY = '.new-';
-const LOCK_WAIT_MS = 10_000;
+const LOCK_WAIT_MS = 60_000;
 /** A lock is held for one rename. */
 const STALE_LOCK_MS = 30_000;
 

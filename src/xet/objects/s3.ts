@@ -23,12 +23,15 @@ import { parseS3Address, type S3Address } from './s3-address.ts';
 import { explain, isAbsent, isRefusedByCondition, isTransient, nameOf, statusOf } from './s3-error.ts';
 
 const RETRIES = 6;
-const TIMEOUT_MS = 60_000;
+/** Without a byte either way. */
+const IDLE_TIMEOUT_MS = 60_000;
 const CONNECT_TIMEOUT_MS = 15_000;
 /** Requests at once; each has a connection. */
 const MAX_SOCKETS = 64;
 /** Parts of a multipart upload. */
 const PART_BYTES = 8 << 20;
+
+const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 
 type Sdk = typeof import('@aws-sdk/client-s3');
 
@@ -56,14 +59,21 @@ export async function openS3(url: string, options: S3Options = {}): Promise<S3Ob
     responseChecksumValidation: 'WHEN_REQUIRED',
     // Tried again here: a body has to be made anew.
     maxAttempts: 1,
+    // It would write to the console.
+    logger: SILENT,
     requestHandler: {
       connectionTimeout: CONNECT_TIMEOUT_MS,
-      requestTimeout: TIMEOUT_MS,
+      socketTimeout: IDLE_TIMEOUT_MS,
       httpAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
       httpsAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
     },
   };
-  return new S3Objects(sdk, new sdk.S3Client(config), address, options);
+  return new S3Objects(
+    sdk,
+    quietly(() => new sdk.S3Client(config)),
+    address,
+    options,
+  );
 }
 
 export class S3Objects implements ObjectStore {
@@ -262,7 +272,7 @@ export class S3Objects implements ObjectStore {
           return { ETag: '' };
         }
         isAgain = true;
-        return this.#sendBody(body, (stream) =>
+        return this.#sendBody(body, signal, (stream, abortSignal) =>
           this.#client.send(
             new PutObjectCommand({
               ...this.#name(key),
@@ -270,7 +280,7 @@ export class S3Objects implements ObjectStore {
               ContentLength: body.length,
               ...condition,
             }),
-            { abortSignal: signal },
+            { abortSignal },
           ),
         );
       });
@@ -333,22 +343,23 @@ export class S3Objects implements ObjectStore {
   }
 
   /** A failure of the body itself is told as it is, and not as one of the connection. */
-  async #sendBody<T>(body: ObjectBody, send: (stream: Readable | Uint8Array) => Promise<T>): Promise<T> {
+  async #sendBody<T>(
+    body: ObjectBody,
+    signal: AbortSignal,
+    send: (stream: Readable | Uint8Array, signal: AbortSignal) => Promise<T>,
+  ): Promise<T> {
     const source = body.stream();
-    if (Array.isArray(source)) return send(Buffer.concat(source as Uint8Array[]));
+    if (Array.isArray(source)) return send(Buffer.concat(source as Uint8Array[]), signal);
     let failure: { readonly error: unknown } | undefined;
-    async function* pieces(): AsyncGenerator<Uint8Array> {
-      try {
-        yield* source;
-      } catch (error) {
-        failure = { error };
-        throw error;
-      }
-    }
-    const stream = Readable.from(pieces(), { objectMode: false, highWaterMark: 1 << 20 });
-    stream.on('error', () => undefined);
+    // The SDK would wait for the rest of a body that has failed.
+    const stop = new AbortController();
+    const stream = Readable.from(source, { objectMode: false, highWaterMark: 1 << 20 });
+    stream.on('error', (error) => {
+      failure = { error };
+      stop.abort();
+    });
     try {
-      return await send(stream);
+      return await send(stream, AbortSignal.any([signal, stop.signal]));
     } catch (error) {
       if (failure !== undefined) throw new BodyFailure(failure.error);
       throw error;
@@ -410,6 +421,19 @@ export class S3Objects implements ObjectStore {
 
   #invalid(key: string, found: string): Git2dbError {
     return new Git2dbError('REMOTE_INVALID', `${this.place}/${key}: ${found}; is this an S3 service?`);
+  }
+}
+
+/** The SDK tells users of this version of Node to get a newer one, which is not for it to say. */
+function quietly<T>(action: () => T): T {
+  const name = 'AWS_SDK_JS_NODE_VERSION_SUPPORT_WARNING_DISABLED';
+  const before = process.env[name];
+  process.env[name] = 'true';
+  try {
+    return action();
+  } finally {
+    if (before === undefined) delete process.env[name];
+    else process.env[name] = before;
   }
 }
 
