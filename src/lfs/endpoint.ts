@@ -115,6 +115,8 @@ function httpEndpoint(text: string, key: string): LfsEndpoint & { readonly kind:
 
 /** The server that a git URL implies. */
 function derive(gitUrl: string): LfsEndpoint {
+  // `transport::address` names a program.
+  if (/^[^/]*::/.test(gitUrl)) throw noServer(gitUrl);
   if (/^https?:\/\//i.test(gitUrl)) {
     const { url, login } = httpEndpoint(gitUrl, 'the URL of the remote');
     return { kind: 'http', url: withSuffix(url), login };
@@ -125,7 +127,11 @@ function derive(gitUrl: string): LfsEndpoint {
   const anonymous = /^git:\/\/([^/]+)(\/.*)$/i.exec(gitUrl);
   if (anonymous !== null)
     return httpEndpoint(withSuffix(`https://${anonymous[1]}${anonymous[2]}`), 'the URL of the remote');
-  throw new Git2dbError(
+  throw noServer(gitUrl);
+}
+
+function noServer(gitUrl: string): Git2dbError {
+  return new Git2dbError(
     'URL_INVALID',
     `no LFS server follows from ${shownUrl(gitUrl)}: name one with \`git config lfs.url URL\``,
   );
@@ -150,7 +156,7 @@ export function parseSsh(url: string): SshPlace | undefined {
   const [, user, host] = match as unknown as [string, string | undefined, string];
   const destination = user === undefined ? host : `${user}@${host}`;
   // A host that begins so would be an option of ssh.
-  if (destination.startsWith('-') || /[\s\p{Cc}]/u.test(url)) {
+  if (/^-|\s/.test(destination) || /\p{Cc}/u.test(url)) {
     throw new Git2dbError('URL_INVALID', `${JSON.stringify(shownUrl(url))} is no ssh URL`);
   }
   return { destination, port: long?.[3], path: (long === null ? match[3] : long[4]) as string };

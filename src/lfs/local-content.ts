@@ -10,7 +10,7 @@ import { type FilterConfig, loadFilterConfig } from '../filter-process/config.ts
 import { Content } from '../filter-process/content.ts';
 import { ContentCheck } from '../filter-process/lfs-content.ts';
 import { Git2dbError } from '../xet/errors.ts';
-import { parseHash } from '../xet/hash/xet-hash.ts';
+import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
 import type { FileUpload } from '../xet/upload.ts';
 import type { LfsObject, LfsPlace } from './objects.ts';
 
@@ -148,6 +148,31 @@ export class LocalContent {
     });
   }
 
+  /** SHA-256 and size of a file of the store; undefined where it is not here. Throws CONTENT_DAMAGED. */
+  nameFile(fileHash: string, size: number | undefined): Promise<LfsObject | undefined> {
+    const { store, uploader, downloader } = this.#content;
+    const hash = parseHash(fileHash);
+    return this.#oneByOne(async () => {
+      if (isZeroHash(hash)) return { sha256: createHash('sha256').digest('hex'), size: 0 };
+      let plan: ReturnType<Content['plan']>;
+      try {
+        plan = this.#content.plan(fileHash, size);
+      } catch (error) {
+        if (error instanceof Git2dbError && error.code === 'CONTENT_MISSING') return undefined;
+        throw error;
+      }
+      const digest = createHash('sha256');
+      for (const { chunks } of downloader.read(plan)) {
+        for (const chunk of chunks) digest.update(chunk);
+        await nextTurn();
+      }
+      const sha256 = digest.digest('hex');
+      const stored = store.findFile(hash);
+      if (stored !== undefined && !uploader.isRecorded(sha256, hash)) uploader.record(sha256, stored);
+      return { sha256, size: plan.size };
+    });
+  }
+
   #oneByOne<T>(work: () => Promise<T>): Promise<T> {
     const done = this.#storing.then(work, work);
     this.#storing = done.catch(() => undefined);
@@ -159,6 +184,35 @@ export class LocalContent {
     await this.#storing;
     await this.#content.seal();
   }
+}
+
+export interface Sha256Options {
+  readonly signal?: AbortSignal | undefined;
+  readonly warn?: ((message: string) => void) | undefined;
+}
+
+/**
+ * SHA-256 and size of files of the store, by file hash (string form; the values are sizes, where they are known).
+ * What nobody has computed yet is read, and written down, so that the files are found by it. Files that are not here
+ * are left out.
+ */
+export async function sha256OfFiles(
+  place: Pick<LfsPlace, 'cwd' | 'env'>,
+  files: ReadonlyMap<string, number | undefined>,
+  { signal, warn = () => {} }: Sha256Options = {},
+): Promise<Map<string, LfsObject>> {
+  const local = LocalContent.open(place, warn);
+  const found = new Map<string, LfsObject>();
+  try {
+    for (const [hash, size] of files) {
+      signal?.throwIfAborted();
+      const object = await local.nameFile(hash, size);
+      if (object !== undefined) found.set(hash, object);
+    }
+  } finally {
+    await local.close();
+  }
+  return found;
 }
 
 function checkBytes(found: string, size: number, object: LfsObject): void {

@@ -87,70 +87,76 @@ async function startHub(t: ExecutionContext): Promise<Hub> {
 /** Path of each object in the repository, by SHA-256. */
 const paths = new Map<string, string>();
 
-test('uploads go by the xet transfer, downloads by reconstruction, and a second version sends little', async (t) => {
-  const hub = await startHub(t);
-  const url = `${hub.server.origin}/me/model`;
-  const sandbox = createLfsSandbox(t);
-  const env = { ...sandbox.env, HF_ENDPOINT: hub.server.origin, HF_TOKEN: HUB_TOKEN };
-  const source = await lfsRepository(sandbox, 'source');
-  await source.git(['remote', 'add', 'origin', url]);
-  const first = randomBytes(1, 3_000_000);
-  const second = Buffer.concat([
-    first.subarray(0, 1_000_000),
-    randomBytes(2, 1000),
-    first.subarray(1_000_000),
-  ]);
-  const contents: [string, Buffer][] = [
-    ['a b.bin', first],
-    ['dir/second.bin', second],
-  ];
-  for (const [path, content] of contents) {
-    sandbox.write(`source/${path}`, content);
-    paths.set(objectOf(content).sha256, path);
-  }
-  await source.commit('two versions');
-  const place = placeOf(sandbox, source, { env });
-  const objects = contents.map(([, content]) => objectOf(content));
+test.serial(
+  'uploads go by the xet transfer, downloads by reconstruction, and a second version sends little',
+  async (t) => {
+    const hub = await startHub(t);
+    const url = `${hub.server.origin}/me/model`;
+    const sandbox = createLfsSandbox(t);
+    const env = { ...sandbox.env, HF_ENDPOINT: hub.server.origin, HF_TOKEN: HUB_TOKEN };
+    const source = await lfsRepository(sandbox, 'source');
+    await source.git(['remote', 'add', 'origin', url]);
+    const first = randomBytes(1, 3_000_000);
+    const second = Buffer.concat([
+      first.subarray(0, 1_000_000),
+      randomBytes(2, 1000),
+      first.subarray(1_000_000),
+    ]);
+    const contents: [string, Buffer][] = [
+      ['a b.bin', first],
+      ['dir/second.bin', second],
+    ];
+    for (const [path, content] of contents) {
+      sandbox.write(`source/${path}`, content);
+      paths.set(objectOf(content).sha256, path);
+    }
+    await source.commit('two versions');
+    const place = placeOf(sandbox, source, { env });
+    const objects = contents.map(([, content]) => objectOf(content));
 
-  const [one] = await pushLfs(place, [objects[0]!], { remote: 'origin' });
-  t.is(one!.outcome, 'moved', one!.error?.message);
-  const before = uploaded(hub.cas);
-  t.true(before > 2_900_000);
-  const [two] = await pushLfs(place, [objects[1]!], { remote: 'origin' });
-  t.is(two!.outcome, 'moved', two!.error?.message);
-  t.true(uploaded(hub.cas) - before < 400_000, `the second version sent ${uploaded(hub.cas) - before} bytes`);
-  t.deepEqual(
-    [...hub.cas.files.values()].map(({ sha256 }) => sha256).sort(),
-    objects.map(({ sha256 }) => sha256).sort(),
-    'the Hub finds files by the SHA-256 in the shard',
-  );
-  // From here on the Hub has them.
-  for (const [, content] of contents) hub.server.objects.set(objectOf(content).sha256, content);
-  t.is((await pushLfs(place, objects, { remote: 'origin' }))[0]!.outcome, 'present');
+    const [one] = await pushLfs(place, [objects[0]!], { remote: 'origin' });
+    t.is(one!.outcome, 'moved', one!.error?.message);
+    const before = uploaded(hub.cas);
+    t.true(before > 2_900_000);
+    const [two] = await pushLfs(place, [objects[1]!], { remote: 'origin' });
+    t.is(two!.outcome, 'moved', two!.error?.message);
+    t.true(
+      uploaded(hub.cas) - before < 400_000,
+      `the second version sent ${uploaded(hub.cas) - before} bytes`,
+    );
+    t.deepEqual(
+      [...hub.cas.files.values()].map(({ sha256 }) => sha256).sort(),
+      objects.map(({ sha256 }) => sha256).sort(),
+      'the Hub finds files by the SHA-256 in the shard',
+    );
+    // From here on the Hub has them.
+    for (const [, content] of contents) hub.server.objects.set(objectOf(content).sha256, content);
+    t.is((await pushLfs(place, objects, { remote: 'origin' }))[0]!.outcome, 'present');
 
-  await sandbox.git(['clone', '-q', source.dir, 'target'], { env: { GIT2DB_SKIP_SMUDGE: '1' } });
-  const target = await sandbox.at(sandbox.path('target'));
-  await target.git(['remote', 'set-url', 'origin', url]);
-  const reading = placeOf(sandbox, target, { env });
-  const asked = hub.cas.asked.length;
-  const fetched = await fetchLfs(reading, objects);
-  t.deepEqual(
-    fetched.map(({ outcome, error }) => [outcome, error?.message]),
-    [
-      ['moved', undefined],
-      ['moved', undefined],
-    ],
-  );
-  t.true(hub.cas.asked.slice(asked).some(({ path }) => path.includes('/reconstructions/')));
-  t.is(hub.server.count('GET', /^\/objects\//), 0, 'nothing came whole');
-  assertNothingIncoming(t, target.store);
-  const store = new LocalStore(target.store);
-  for (const { sha256 } of objects) t.is(store.findSha256(sha256).length, 1);
-  store.close();
-  // Neither token went where it does not belong.
-  t.true(hub.cas.asked.every(({ headers }) => !String(headers.authorization).includes(HUB_TOKEN)));
-  t.true(hub.server.requests.every(({ headers }) => headers.authorization === `Bearer ${HUB_TOKEN}`));
-});
+    await sandbox.git(['clone', '-q', source.dir, 'target'], { env: { GIT2DB_SKIP_SMUDGE: '1' } });
+    const target = await sandbox.at(sandbox.path('target'));
+    await target.git(['remote', 'set-url', 'origin', url]);
+    const reading = placeOf(sandbox, target, { env });
+    const asked = hub.cas.asked.length;
+    const fetched = await fetchLfs(reading, objects);
+    t.deepEqual(
+      fetched.map(({ outcome, error }) => [outcome, error?.message]),
+      [
+        ['moved', undefined],
+        ['moved', undefined],
+      ],
+    );
+    t.true(hub.cas.asked.slice(asked).some(({ path }) => path.includes('/reconstructions/')));
+    t.is(hub.server.count('GET', /^\/objects\//), 0, 'nothing came whole');
+    assertNothingIncoming(t, target.store);
+    const store = new LocalStore(target.store);
+    for (const { sha256 } of objects) t.is(store.findSha256(sha256).length, 1);
+    store.close();
+    // Neither token went where it does not belong.
+    t.true(hub.cas.asked.every(({ headers }) => !String(headers.authorization).includes(HUB_TOKEN)));
+    t.true(hub.server.requests.every(({ headers }) => headers.authorization === `Bearer ${HUB_TOKEN}`));
+  },
+);
 
 function uploaded(cas: CasServer): number {
   return cas.asked
@@ -158,58 +164,66 @@ function uploaded(cas: CasServer): number {
     .reduce((sum, { bodyBytes }) => sum + bodyBytes, 0);
 }
 
-test('a token of the batch answer that has expired is renewed at href, and one that the CAS refuses too', async (t) => {
-  const hub = await startHub(t);
-  hub.lifetime = -5;
-  const sandbox = createLfsSandbox(t);
-  const env = { ...sandbox.env, HF_ENDPOINT: hub.server.origin, HF_TOKEN: HUB_TOKEN };
-  const source = await lfsRepository(sandbox, 'source');
-  const content = randomBytes(10, 300_000);
-  source.write('a.bin', content);
-  await source.commit('a');
-  const place = placeOf(sandbox, source, { env });
-  const [outcome] = await pushLfs(place, [objectOf(content)], { remote: `${hub.server.origin}/me/model` });
-  t.is(outcome!.outcome, 'moved', outcome!.error?.message);
-  t.true(hub.tokens >= 1);
-});
+test.serial(
+  'a token of the batch answer that has expired is renewed at href, and one that the CAS refuses too',
+  async (t) => {
+    const hub = await startHub(t);
+    hub.lifetime = -5;
+    const sandbox = createLfsSandbox(t);
+    const env = { ...sandbox.env, HF_ENDPOINT: hub.server.origin, HF_TOKEN: HUB_TOKEN };
+    const source = await lfsRepository(sandbox, 'source');
+    const content = randomBytes(10, 300_000);
+    source.write('a.bin', content);
+    await source.commit('a');
+    const place = placeOf(sandbox, source, { env });
+    const [outcome] = await pushLfs(place, [objectOf(content)], { remote: `${hub.server.origin}/me/model` });
+    t.is(outcome!.outcome, 'moved', outcome!.error?.message);
+    t.true(hub.tokens >= 1);
+  },
+);
 
-test('a Hub that lies about a file hash is found out by the SHA-256, and the content comes whole', async (t) => {
-  const hub = await startHub(t);
-  const sandbox = createLfsSandbox(t);
-  const env = { ...sandbox.env, HF_ENDPOINT: hub.server.origin, HF_TOKEN: HUB_TOKEN };
-  const source = await lfsRepository(sandbox, 'source');
-  await source.git(['remote', 'add', 'origin', `${hub.server.origin}/me/model`]);
-  const right = randomBytes(20, 200_000);
-  const other = randomBytes(21, 200_000);
-  source.write('right.bin', right);
-  source.write('other.bin', other);
-  await source.commit('files');
-  await pushLfs(placeOf(sandbox, source, { env }), [objectOf(right), objectOf(other)], { remote: 'origin' });
-  for (const content of [right, other]) hub.server.objects.set(objectOf(content).sha256, content);
-  // Both paths lead to the other's chunks.
-  paths.set(objectOf(right).sha256, 'right.bin');
-  const lie = [...hub.cas.files.values()].find(({ sha256 }) => sha256 === objectOf(other).sha256)!;
-  const truth = [...hub.cas.files].find(([, { sha256 }]) => sha256 === objectOf(right).sha256)![0];
-  hub.cas.files.delete(truth);
-  hub.cas.files.set(formatHash(lie.fileHash), { ...lie, sha256: objectOf(right).sha256 });
+test.serial(
+  'a Hub that lies about a file hash is found out by the SHA-256, and the content comes whole',
+  async (t) => {
+    const hub = await startHub(t);
+    const sandbox = createLfsSandbox(t);
+    const env = { ...sandbox.env, HF_ENDPOINT: hub.server.origin, HF_TOKEN: HUB_TOKEN };
+    const source = await lfsRepository(sandbox, 'source');
+    await source.git(['remote', 'add', 'origin', `${hub.server.origin}/me/model`]);
+    const right = randomBytes(20, 200_000);
+    const other = randomBytes(21, 200_000);
+    source.write('right.bin', right);
+    source.write('other.bin', other);
+    await source.commit('files');
+    await pushLfs(placeOf(sandbox, source, { env }), [objectOf(right), objectOf(other)], {
+      remote: 'origin',
+    });
+    for (const content of [right, other]) hub.server.objects.set(objectOf(content).sha256, content);
+    // Both paths lead to the other's chunks.
+    paths.set(objectOf(right).sha256, 'right.bin');
+    const lie = [...hub.cas.files.values()].find(({ sha256 }) => sha256 === objectOf(other).sha256)!;
+    const truth = [...hub.cas.files].find(([, { sha256 }]) => sha256 === objectOf(right).sha256)![0];
+    hub.cas.files.delete(truth);
+    hub.cas.files.set(formatHash(lie.fileHash), { ...lie, sha256: objectOf(right).sha256 });
 
-  await sandbox.git(['clone', '-q', source.dir, 'target'], { env: { GIT2DB_SKIP_SMUDGE: '1' } });
-  const target = await sandbox.at(sandbox.path('target'));
-  await target.git(['remote', 'set-url', 'origin', `${hub.server.origin}/me/model`]);
-  const warnings: string[] = [];
-  const [outcome] = await fetchLfs(placeOf(sandbox, target, { env }), [objectOf(right)], {
-    warn: (message) => warnings.push(message),
-  });
-  t.is(outcome!.outcome, 'moved', outcome!.error?.message);
-  t.is(hub.server.count('GET', /^\/objects\//), 1);
-  t.regex(warnings.join('\n'), new RegExp(objectOf(right).sha256));
-  const store = new LocalStore(target.store);
-  const [found] = store.findSha256(objectOf(right).sha256);
-  t.not(formatHash(found!), formatHash(lie.fileHash));
-  store.close();
-});
+    await sandbox.git(['clone', '-q', source.dir, 'target'], { env: { GIT2DB_SKIP_SMUDGE: '1' } });
+    const target = await sandbox.at(sandbox.path('target'));
+    await target.git(['remote', 'set-url', 'origin', `${hub.server.origin}/me/model`]);
+    const warnings: string[] = [];
+    const [outcome] = await fetchLfs(placeOf(sandbox, target, { env }), [objectOf(right)], {
+      warn: (message) => warnings.push(message),
+    });
+    t.is(outcome!.outcome, 'moved', outcome!.error?.message);
+    t.is(hub.server.count('GET', /^\/objects\//), 1);
+    t.regex(warnings.join('\n'), new RegExp(objectOf(right).sha256));
+    const store = new LocalStore(target.store);
+    const [found] = store.findSha256(objectOf(right).sha256);
+    t.not(formatHash(found!), formatHash(lie.fileHash));
+    store.close();
+  },
+);
 
-test('HubRemote sends, tells what is missing, and fetches by file hash', async (t) => {
+test.serial('HubRemote sends, tells what is missing, and fetches by file hash', async (t) => {
   const hub = await startHub(t);
   const sandbox = createLfsSandbox(t);
   const env = { ...sandbox.env, HF_ENDPOINT: hub.server.origin, HF_TOKEN: HUB_TOKEN };
@@ -248,7 +262,7 @@ function fromString(hash: string): Uint8Array {
   return Buffer.concat(words.map((word) => Buffer.from(word, 'hex').reverse()));
 }
 
-test('which URLs are of the Hub', (t) => {
+test.serial('which URLs are of the Hub', (t) => {
   t.true(isHubUrl('https://huggingface.co/me/model', {}));
   t.true(isHubUrl('https://hf.co/me/model.git', {}));
   t.true(isHubUrl('https://me:token@huggingface.co/me/model', {}));

@@ -16,7 +16,7 @@ import { createLfsSandbox, HAS_GIT_LFS } from './lfs-sandbox.ts';
 
 isolateProcess();
 
-const withGitLfs = HAS_GIT_LFS ? test : test.skip;
+const withGitLfs = HAS_GIT_LFS ? test.serial : test.skip;
 const reason = HAS_GIT_LFS ? '' : ' (skipped: git-lfs is not installed)';
 
 async function emptyRepository(sandbox: Sandbox): Promise<string> {
@@ -102,7 +102,7 @@ withGitLfs(
   },
 );
 
-test('a foreign hook is refused with the remedy, or kept and run after ours', async (t) => {
+test.serial('a foreign hook is refused with the remedy, or kept and run after ours', async (t) => {
   const sandbox = createLfsSandbox(t);
   const cwd = await emptyRepository(sandbox);
   mkdirSync(join(cwd, '.git/hooks'), { recursive: true });
@@ -145,7 +145,7 @@ test('a foreign hook is refused with the remedy, or kept and run after ours', as
   t.deepEqual(hooksIn(cwd), { 'pre-push': foreign });
 });
 
-test('without git2db on PATH the hook stops the push and says why', async (t) => {
+test.serial('without git2db on PATH the hook stops the push and says why', async (t) => {
   const sandbox = createLfsSandbox(t);
   const cwd = await emptyRepository(sandbox);
   await xet(sandbox, cwd, 'install', '--local');
@@ -158,25 +158,28 @@ test('without git2db on PATH the hook stops the push and says why', async (t) =>
   t.regex(stderr, /git2db is not on PATH/);
 });
 
-test('core.hooksPath is where the hook goes; a git that takes hooks from configuration gets it there', async (t) => {
-  const sandbox = createLfsSandbox(t);
-  const cwd = await emptyRepository(sandbox);
-  await sandbox.git(['config', 'core.hooksPath', 'my-hooks'], { cwd });
-  const changes = await installHooks({ cwd, lfs: false, chain: false, inConfiguration: false });
-  t.deepEqual(
-    changes.map(({ place }) => place),
-    [join(cwd, 'my-hooks/pre-push')],
-  );
-  t.true(existsSync(join(cwd, 'my-hooks/pre-push')));
-  await installHooks({ cwd, lfs: false, chain: false, inConfiguration: true });
-  t.false(existsSync(join(cwd, 'my-hooks/pre-push')), 'it must not run twice');
-  t.is(await sandbox.gitText(['config', 'hook.git2db-xet.event'], { cwd }), 'pre-push');
-  t.is(await sandbox.gitText(['config', 'hook.git2db-xet.command'], { cwd }), 'git2db xet hook pre-push');
-  await uninstallHooks({ cwd, lfsOnly: false });
-  t.is((await sandbox.run('git', ['config', '--get-regexp', '^hook\\.'], { cwd })).stdout, '');
-});
+test.serial(
+  'core.hooksPath is where the hook goes; a git that takes hooks from configuration gets it there',
+  async (t) => {
+    const sandbox = createLfsSandbox(t);
+    const cwd = await emptyRepository(sandbox);
+    await sandbox.git(['config', 'core.hooksPath', 'my-hooks'], { cwd });
+    const changes = await installHooks({ cwd, lfs: false, chain: false, inConfiguration: false });
+    t.deepEqual(
+      changes.map(({ place }) => place),
+      [join(cwd, 'my-hooks/pre-push')],
+    );
+    t.true(existsSync(join(cwd, 'my-hooks/pre-push')));
+    await installHooks({ cwd, lfs: false, chain: false, inConfiguration: true });
+    t.false(existsSync(join(cwd, 'my-hooks/pre-push')), 'it must not run twice');
+    t.is(await sandbox.gitText(['config', 'hook.git2db-xet.event'], { cwd }), 'pre-push');
+    t.is(await sandbox.gitText(['config', 'hook.git2db-xet.command'], { cwd }), 'git2db xet hook pre-push');
+    await uninstallHooks({ cwd, lfsOnly: false });
+    t.is((await sandbox.run('git', ['config', '--get-regexp', '^hook\\.'], { cwd })).stdout, '');
+  },
+);
 
-test("git-lfs's hooks of all times are told from others by their shape", (t) => {
+test.serial("git-lfs's hooks of all times are told from others by their shape", (t) => {
   const check = (message: string, status: number) =>
     `#!/bin/sh\ncommand -v git-lfs >/dev/null 2>&1 || { echo >&2 "${message}"; exit ${status}; }\ngit lfs pre-push "$@"\n`;
   for (const text of [

@@ -25,62 +25,65 @@ import { startLfsServer } from './lfs-server.ts';
 
 isolateProcess();
 
-const withGitLfs = HAS_GIT_LFS ? test : test.skip;
+const withGitLfs = HAS_GIT_LFS ? test.serial : test.skip;
 const reason = HAS_GIT_LFS ? '' : ' (skipped: git-lfs is not installed)';
 
 function errorsOf(outcomes: readonly LfsOutcome[]): (string | undefined)[] {
   return outcomes.map(({ error }) => error?.code);
 }
 
-test('what is pushed to an LFS server comes back from it, each object once, the small ones and the large', async (t) => {
-  const server = await startLfsServer(t);
-  const sandbox = createLfsSandbox(t, { 'lfs.url': server.url });
-  const source = await lfsRepository(sandbox, 'source');
-  const contents = [randomBytes(1, 3_000_000), randomBytes(2, 500), Buffer.from('x')];
-  for (const [i, content] of contents.entries()) source.write(`f${i}.bin`, content);
-  await source.commit('files');
-  t.is(await source.text(['show', 'HEAD:f0.bin']), pointerOf(contents[0]!).trimEnd());
-  const objects = contents.map(objectOf);
+test.serial(
+  'what is pushed to an LFS server comes back from it, each object once, the small ones and the large',
+  async (t) => {
+    const server = await startLfsServer(t);
+    const sandbox = createLfsSandbox(t, { 'lfs.url': server.url });
+    const source = await lfsRepository(sandbox, 'source');
+    const contents = [randomBytes(1, 3_000_000), randomBytes(2, 500), Buffer.from('x')];
+    for (const [i, content] of contents.entries()) source.write(`f${i}.bin`, content);
+    await source.commit('files');
+    t.is(await source.text(['show', 'HEAD:f0.bin']), pointerOf(contents[0]!).trimEnd());
+    const objects = contents.map(objectOf);
 
-  const pushed = await pushLfs(placeOf(sandbox, source), objects, { remote: '/nowhere' });
-  t.deepEqual(
-    pushed,
-    objects.map((object) => ({ ...object, outcome: 'moved' })),
-  );
-  t.is(server.objects.size, 3);
-  t.is(server.count('POST', /batch$/), 1);
-  t.is(server.count('POST', /verify$/), 3);
-  const again = await pushLfs(placeOf(sandbox, source), objects, { remote: '/nowhere' });
-  t.deepEqual(
-    again.map(({ outcome }) => outcome),
-    ['present', 'present', 'present'],
-  );
-  t.is(server.count('PUT', /./), 3);
+    const pushed = await pushLfs(placeOf(sandbox, source), objects, { remote: '/nowhere' });
+    t.deepEqual(
+      pushed,
+      objects.map((object) => ({ ...object, outcome: 'moved' })),
+    );
+    t.is(server.objects.size, 3);
+    t.is(server.count('POST', /batch$/), 1);
+    t.is(server.count('POST', /verify$/), 3);
+    const again = await pushLfs(placeOf(sandbox, source), objects, { remote: '/nowhere' });
+    t.deepEqual(
+      again.map(({ outcome }) => outcome),
+      ['present', 'present', 'present'],
+    );
+    t.is(server.count('PUT', /./), 3);
 
-  const target = await lfsRepository(sandbox, 'target');
-  await sandbox.git(['remote', 'add', 'origin', '/nowhere'], { cwd: target.dir });
-  const told: LfsOutcome[] = [];
-  const fetched = await fetchLfs(placeOf(sandbox, target), objects, {
-    onFile: (outcome) => told.push(outcome),
-  });
-  t.deepEqual(
-    fetched.map(({ outcome }) => outcome),
-    ['moved', 'moved', 'moved'],
-  );
-  t.is(told.length, 3);
-  assertNothingIncoming(t, target.store);
-  t.is(server.count('GET', /objects/), 3);
-  const gets = server.requests.length;
-  t.deepEqual(
-    (await fetchLfs(placeOf(sandbox, target), objects)).map(({ outcome }) => outcome),
-    ['present', 'present', 'present'],
-  );
-  t.is(server.requests.length, gets, 'nobody was asked');
-  // The filter finds them now.
-  const store = new LocalStore(target.store);
-  for (const { sha256 } of objects) t.is(store.findSha256(sha256).length, 1);
-  store.close();
-});
+    const target = await lfsRepository(sandbox, 'target');
+    await sandbox.git(['remote', 'add', 'origin', '/nowhere'], { cwd: target.dir });
+    const told: LfsOutcome[] = [];
+    const fetched = await fetchLfs(placeOf(sandbox, target), objects, {
+      onFile: (outcome) => told.push(outcome),
+    });
+    t.deepEqual(
+      fetched.map(({ outcome }) => outcome),
+      ['moved', 'moved', 'moved'],
+    );
+    t.is(told.length, 3);
+    assertNothingIncoming(t, target.store);
+    t.is(server.count('GET', /objects/), 3);
+    const gets = server.requests.length;
+    t.deepEqual(
+      (await fetchLfs(placeOf(sandbox, target), objects)).map(({ outcome }) => outcome),
+      ['present', 'present', 'present'],
+    );
+    t.is(server.requests.length, gets, 'nobody was asked');
+    // The filter finds them now.
+    const store = new LocalStore(target.store);
+    for (const { sha256 } of objects) t.is(store.findSha256(sha256).length, 1);
+    store.close();
+  },
+);
 
 withGitLfs(`git-lfs reads what we pushed, and we what it pushed${reason}`, async (t) => {
   const server = await startLfsServer(t);
@@ -136,47 +139,52 @@ function gitConfigEnv(settings: Readonly<Record<string, string>>): [string, stri
   ];
 }
 
-test('a download that breaks off goes on where it ended, and a later run takes up what an earlier one left', async (t) => {
-  const server = await startLfsServer(t);
-  const { sandbox, target } = await fetching(t, server.url);
-  const content = randomBytes(5, 3_000_000);
-  const object = objectOf(content);
-  server.objects.set(object.sha256, content);
-  let breaks = 2;
-  server.intercept = ({ method, headers }, response) => {
-    if (method !== 'GET' || breaks === 0) return false;
-    breaks--;
-    const start = Number(/\d+/.exec(headers.range ?? '')?.[0] ?? 0);
-    const range =
-      start === 0 ? {} : { 'Content-Range': `bytes ${start}-${content.length - 1}/${content.length}` };
-    response.writeHead(start === 0 ? 200 : 206, { 'Content-Length': content.length - start, ...range });
-    response.write(content.subarray(start, start + 1_000_000), () => response.destroy());
-    return true;
-  };
-  const [outcome] = await fetchLfs(placeOf(sandbox, target), [object]);
-  t.is(outcome!.outcome, 'moved', outcome!.error?.message);
-  const starts = server.requests.filter(({ method }) => method === 'GET').map(({ headers }) => headers.range);
-  t.is(starts.length, 3);
-  t.is(starts[0], undefined);
-  t.true(
-    starts.slice(1).every((range) => /^bytes=[1-9]\d*-$/.test(range!)),
-    String(starts),
-  );
-  t.deepEqual(readdirSync(target.path('.git/lfs/git2db-incomplete')), []);
+test.serial(
+  'a download that breaks off goes on where it ended, and a later run takes up what an earlier one left',
+  async (t) => {
+    const server = await startLfsServer(t);
+    const { sandbox, target } = await fetching(t, server.url);
+    const content = randomBytes(5, 3_000_000);
+    const object = objectOf(content);
+    server.objects.set(object.sha256, content);
+    let breaks = 2;
+    server.intercept = ({ method, headers }, response) => {
+      if (method !== 'GET' || breaks === 0) return false;
+      breaks--;
+      const start = Number(/\d+/.exec(headers.range ?? '')?.[0] ?? 0);
+      const range =
+        start === 0 ? {} : { 'Content-Range': `bytes ${start}-${content.length - 1}/${content.length}` };
+      response.writeHead(start === 0 ? 200 : 206, { 'Content-Length': content.length - start, ...range });
+      response.write(content.subarray(start, start + 1_000_000), () => response.destroy());
+      return true;
+    };
+    const [outcome] = await fetchLfs(placeOf(sandbox, target), [object]);
+    t.is(outcome!.outcome, 'moved', outcome!.error?.message);
+    const starts = server.requests
+      .filter(({ method }) => method === 'GET')
+      .map(({ headers }) => headers.range);
+    t.is(starts.length, 3);
+    t.is(starts[0], undefined);
+    t.true(
+      starts.slice(1).every((range) => /^bytes=[1-9]\d*-$/.test(range!)),
+      String(starts),
+    );
+    t.deepEqual(readdirSync(target.path('.git/lfs/git2db-incomplete')), []);
 
-  // What a run that was killed has left, and what is not what it seems to be.
-  const second = randomBytes(6, 2_000_000);
-  server.objects.set(objectOf(second).sha256, second);
-  const part = target.path('.git/lfs/git2db-incomplete', `${objectOf(second).sha256}.999999.part`);
-  writeFileSync(part, second.subarray(0, 1_500_000));
-  t.is((await fetchLfs(placeOf(sandbox, target), [objectOf(second)]))[0]!.outcome, 'moved');
-  t.is(server.requests.at(-1)!.headers.range, 'bytes=1500000-');
-  const third = randomBytes(7, 2_000_000);
-  server.objects.set(objectOf(third).sha256, third);
-  writeFileSync(part.replace(/[^/]*$/, `${objectOf(third).sha256}.part`), randomBytes(8, 1_500_000));
-  t.is((await fetchLfs(placeOf(sandbox, target), [objectOf(third)]))[0]!.outcome, 'moved');
-  t.deepEqual(readdirSync(target.path('.git/lfs/git2db-incomplete')), []);
-});
+    // What a run that was killed has left, and what is not what it seems to be.
+    const second = randomBytes(6, 2_000_000);
+    server.objects.set(objectOf(second).sha256, second);
+    const part = target.path('.git/lfs/git2db-incomplete', `${objectOf(second).sha256}.999999.part`);
+    writeFileSync(part, second.subarray(0, 1_500_000));
+    t.is((await fetchLfs(placeOf(sandbox, target), [objectOf(second)]))[0]!.outcome, 'moved');
+    t.is(server.requests.at(-1)!.headers.range, 'bytes=1500000-');
+    const third = randomBytes(7, 2_000_000);
+    server.objects.set(objectOf(third).sha256, third);
+    writeFileSync(part.replace(/[^/]*$/, `${objectOf(third).sha256}.part`), randomBytes(8, 1_500_000));
+    t.is((await fetchLfs(placeOf(sandbox, target), [objectOf(third)]))[0]!.outcome, 'moved');
+    t.deepEqual(readdirSync(target.path('.git/lfs/git2db-incomplete')), []);
+  },
+);
 
 async function fetching(
   t: Parameters<typeof startLfsServer>[0],
@@ -189,7 +197,7 @@ async function fetching(
   return { sandbox, target };
 }
 
-test('wrong bytes, too many and too few, and refusals fail one object and nothing else', async (t) => {
+test.serial('wrong bytes, too many and too few, and refusals fail one object and nothing else', async (t) => {
   const server = await startLfsServer(t);
   const { sandbox, target } = await fetching(t, server.url);
   const good = randomBytes(10, 1000);
@@ -223,38 +231,41 @@ test('wrong bytes, too many and too few, and refusals fail one object and nothin
   t.deepEqual(readdirSync(target.path('.git/lfs/git2db-incomplete')), []);
 });
 
-test('batch answers that break the protocol are refused before anything is asked elsewhere', async (t) => {
-  const server = await startLfsServer(t);
-  const { sandbox, target } = await fetching(t, server.url);
-  const content = randomBytes(20, 1000);
-  const object = objectOf(content);
-  server.objects.set(object.sha256, content);
-  const action = (href: string, header: Record<string, string> = {}) => ({
-    transfer: 'basic',
-    objects: [{ oid: object.sha256, size: object.size, actions: { download: { href, header } } }],
-  });
-  const answers: [unknown, string][] = [
-    [[], 'REMOTE_INVALID'],
-    [{ transfer: 'multipart', objects: [] }, 'REMOTE_INVALID'],
-    [{ transfer: 'xet', objects: [] }, 'REMOTE_INVALID'],
-    [{ objects: 'none' }, 'REMOTE_INVALID'],
-    [{ objects: [] }, 'CONTENT_MISSING'],
-    [{ objects: [{ oid: '../../../../etc/passwd', size: 3 }] }, 'CONTENT_MISSING'],
-    [{ objects: [{ oid: object.sha256, size: 7, actions: {} }] }, 'REMOTE_INVALID'],
-    [action('file:///etc/passwd'), 'REMOTE_INVALID'],
-    [action('/objects/x'), 'REMOTE_INVALID'],
-    [action(`${server.origin}/objects/x`, { 'X-A': 'b\r\nX-Evil: 1' }), 'REMOTE_INVALID'],
-    [action(`${server.origin}/objects/x`, { 'X A': 'b' }), 'REMOTE_INVALID'],
-  ];
-  for (const [answer, code] of answers) {
-    server.batch = () => answer;
-    const [outcome] = await fetchLfs(placeOf(sandbox, target), [object]);
-    t.is(outcome!.error?.code, code as never, JSON.stringify(answer));
-  }
-  t.is(server.count('GET', /./), 0);
-});
+test.serial(
+  'batch answers that break the protocol are refused before anything is asked elsewhere',
+  async (t) => {
+    const server = await startLfsServer(t);
+    const { sandbox, target } = await fetching(t, server.url);
+    const content = randomBytes(20, 1000);
+    const object = objectOf(content);
+    server.objects.set(object.sha256, content);
+    const action = (href: string, header: Record<string, string> = {}) => ({
+      transfer: 'basic',
+      objects: [{ oid: object.sha256, size: object.size, actions: { download: { href, header } } }],
+    });
+    const answers: [unknown, string][] = [
+      [[], 'REMOTE_INVALID'],
+      [{ transfer: 'multipart', objects: [] }, 'REMOTE_INVALID'],
+      [{ transfer: 'xet', objects: [] }, 'REMOTE_INVALID'],
+      [{ objects: 'none' }, 'REMOTE_INVALID'],
+      [{ objects: [] }, 'CONTENT_MISSING'],
+      [{ objects: [{ oid: '../../../../etc/passwd', size: 3 }] }, 'CONTENT_MISSING'],
+      [{ objects: [{ oid: object.sha256, size: 7, actions: {} }] }, 'REMOTE_INVALID'],
+      [action('file:///etc/passwd'), 'REMOTE_INVALID'],
+      [action('/objects/x'), 'REMOTE_INVALID'],
+      [action(`${server.origin}/objects/x`, { 'X-A': 'b\r\nX-Evil: 1' }), 'REMOTE_INVALID'],
+      [action(`${server.origin}/objects/x`, { 'X A': 'b' }), 'REMOTE_INVALID'],
+    ];
+    for (const [answer, code] of answers) {
+      server.batch = () => answer;
+      const [outcome] = await fetchLfs(placeOf(sandbox, target), [object]);
+      t.is(outcome!.error?.code, code as never, JSON.stringify(answer));
+    }
+    t.is(server.count('GET', /./), 0);
+  },
+);
 
-test('credentials come from git and go to their own authority alone', async (t) => {
+test.serial('credentials come from git and go to their own authority alone', async (t) => {
   const server = await startLfsServer(t);
   const elsewhere = await startLfsServer(t);
   const helper = '!f() { test "$1" = get && printf "username=me\\npassword=secret\\n"; }; f';
@@ -305,22 +316,27 @@ test('credentials come from git and go to their own authority alone', async (t) 
   t.false(refused!.error!.message.includes('secret'));
 });
 
-test('a pushed object that neither side has fails the push; one that only the server has does not', async (t) => {
-  const server = await startLfsServer(t);
-  const { sandbox, target } = await fetching(t, server.url);
-  const there = randomBytes(40, 100);
-  server.objects.set(objectOf(there).sha256, there);
-  const nowhere = objectOf(randomBytes(41, 100));
-  const outcomes = await pushLfs(placeOf(sandbox, target), [objectOf(there), nowhere], { remote: 'origin' });
-  t.deepEqual(
-    outcomes.map(({ outcome }) => outcome),
-    ['present', 'failed'],
-  );
-  t.is(outcomes[1]!.error!.code, 'CONTENT_MISSING');
-  t.regex(outcomes[1]!.error!.message, /pointer to nothing|leave a pointer/);
-});
+test.serial(
+  'a pushed object that neither side has fails the push; one that only the server has does not',
+  async (t) => {
+    const server = await startLfsServer(t);
+    const { sandbox, target } = await fetching(t, server.url);
+    const there = randomBytes(40, 100);
+    server.objects.set(objectOf(there).sha256, there);
+    const nowhere = objectOf(randomBytes(41, 100));
+    const outcomes = await pushLfs(placeOf(sandbox, target), [objectOf(there), nowhere], {
+      remote: 'origin',
+    });
+    t.deepEqual(
+      outcomes.map(({ outcome }) => outcome),
+      ['present', 'failed'],
+    );
+    t.is(outcomes[1]!.error!.code, 'CONTENT_MISSING');
+    t.regex(outcomes[1]!.error!.message, /pointer to nothing|leave a pointer/);
+  },
+);
 
-test("what is in git-lfs's own store is pushed and taken over, unless it is damaged", async (t) => {
+test.serial("what is in git-lfs's own store is pushed and taken over, unless it is damaged", async (t) => {
   const server = await startLfsServer(t);
   const { sandbox, target } = await fetching(t, server.url);
   const whole = randomBytes(50, 1_200_000);
@@ -350,15 +366,18 @@ function putLfsObject(repository: XetRepository, sha256: string, content: Uint8A
   writeFileSync(join(directory, sha256), content);
 }
 
-test('a dead server, and none at all, say what is wrong and leave the repository as it is', async (t) => {
-  const sandbox = createLfsSandbox(t, { 'lfs.url': 'http://127.0.0.1:1/x' });
-  const target = await lfsRepository(sandbox, 'target');
-  const object = objectOf(randomBytes(60, 100));
-  const place = placeOf(sandbox, target);
-  t.deepEqual(errorsOf(await fetchLfs(place, [object])), ['REMOTE_MISSING']);
-  await target.git(['remote', 'add', 'origin', sandbox.path('nothing')]);
-  await target.git(['config', 'lfs.url', sandbox.path('nothing')]);
-  t.deepEqual(errorsOf(await fetchLfs(place, [object])), ['CONTENT_MISSING']);
-  t.deepEqual(errorsOf(await pushLfs(place, [object], { remote: 'origin' })), ['REMOTE_MISSING']);
-  t.false(existsSync(target.store) && readdirSync(join(target.store, 'incoming')).length > 0);
-});
+test.serial(
+  'a dead server, and none at all, say what is wrong and leave the repository as it is',
+  async (t) => {
+    const sandbox = createLfsSandbox(t, { 'lfs.url': 'http://127.0.0.1:1/x' });
+    const target = await lfsRepository(sandbox, 'target');
+    const object = objectOf(randomBytes(60, 100));
+    const place = placeOf(sandbox, target);
+    t.deepEqual(errorsOf(await fetchLfs(place, [object])), ['REMOTE_MISSING']);
+    await target.git(['remote', 'add', 'origin', sandbox.path('nothing')]);
+    await target.git(['config', 'lfs.url', sandbox.path('nothing')]);
+    t.deepEqual(errorsOf(await fetchLfs(place, [object])), ['CONTENT_MISSING']);
+    t.deepEqual(errorsOf(await pushLfs(place, [object], { remote: 'origin' })), ['REMOTE_MISSING']);
+    t.false(existsSync(target.store) && readdirSync(join(target.store, 'incoming')).length > 0);
+  },
+);

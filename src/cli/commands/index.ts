@@ -39,7 +39,7 @@ import { xetHash } from './xet-hash.ts';
 import { xetHookCommands } from './xet-hook.ts';
 import { xetInstall } from './xet-install.ts';
 import { xetLsFiles } from './xet-ls-files.ts';
-import { xetMigrateInfo, xetMigrateLfs, xetMigratePointers } from './xet-migrate.ts';
+import { xetMigrateInfo, xetMigrateLfs, xetMigratePointers, xetMigrateToLfs } from './xet-migrate.ts';
 import { xetPointer } from './xet-pointer.ts';
 import { xetCheckout, xetPull } from './xet-pull.ts';
 import { xetPush } from './xet-push.ts';
@@ -156,6 +156,7 @@ export const COMMANDS: readonly Command[] = [
   xetMigrateInfo,
   xetMigrateLfs,
   xetMigratePointers,
+  xetMigrateToLfs,
   xetGc,
   xetPointer,
   xetHash,

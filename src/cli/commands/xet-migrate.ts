@@ -202,6 +202,60 @@ JSON: {"dryRun","directory","objects","bytes","stored","deleted","deletedBytes",
   },
 });
 
+export const xetMigrateToLfs = defineCommand({
+  path: ['xet', 'migrate', 'to-lfs'],
+  summary: 'Stage Git LFS pointers in place of our own',
+  description: `For remotes that read Git LFS pointers only, such as the Hugging Face Hub. Stages, for
+every pointer of git2db in the index, the Git LFS pointer of the same content, and
+filter=lfs in place of filter=xet in .gitattributes. All or nothing; contents are
+neither moved nor stored again, nothing is committed: look at "git diff --cached",
+then commit. "git2db xet install --lfs" comes first.
+
+Commits that exist stay as they are. Where some that are not pushed yet hold the
+old pointers, make one commit of them: git reset --soft @{upstream}, and commit.
+
+JSON: {"dryRun","converted":[{"path","from","to"}],"attributes":["path"]}; "from"
+and "to" are blobs, "to" is null in a dry run.`,
+  operands: NO_OPERANDS,
+  options: {
+    'dry-run': { type: 'boolean', alias: 'n', describe: 'Change nothing, say what would be done' },
+  },
+  examples: [["git2db xet migrate to-lfs && git commit -m 'Git LFS pointers'", 'before a push to the Hub']],
+  exitCodes: [
+    [4, 'Not in the work tree of a repository'],
+    [8, 'filter=lfs is not served by git2db'],
+    [9, 'The content of a file is not here, so its SHA-256 is not known'],
+  ],
+  async run({ options }, context) {
+    const { cwd, env, output, json } = context;
+    const dryRun = options['dry-run'];
+    const { migrateToLfs } = await import('../large-files-library.ts');
+    const { converted, attributes } = await migrateToLfs({
+      cwd,
+      env,
+      dryRun,
+      signal: context.interruptible(),
+      warn: (message) => output.warn(message),
+    });
+    if (json) {
+      output.json({
+        dryRun,
+        converted: converted.map(({ path, from, to }) => ({
+          path: path.toString('utf8'),
+          from,
+          to: to ?? null,
+        })),
+        attributes,
+      });
+    }
+    const would = dryRun ? 'would be ' : '';
+    for (const path of attributes) output.note(`${path}: ${would}changed to filter=lfs`);
+    for (const { path } of converted) output.note(`${quotePath(path)}: ${would}converted`);
+    if (converted.length === 0) output.note('no pointers of git2db to convert');
+    return EXIT_OK;
+  },
+});
+
 function describeLfs(
   { directory, objects, bytes, stored, deleted, deletedBytes, storeGrowth }: MigrateLfsReport,
   dryRun: boolean,
