@@ -3,7 +3,8 @@
  * server with fewer and larger questions (docs/format/cas-extensions.md).
  */
 import { Git2dbError } from '../errors.ts';
-import { formatHash, HASH_SIZE, isZeroHash } from '../hash/xet-hash.ts';
+import { merkleRoot } from '../hash/merkle.ts';
+import { formatHash, HASH_SIZE, hashesEqual, isHashString, isZeroHash } from '../hash/xet-hash.ts';
 import { MAX_SHARD_UPLOAD } from '../shard/format.ts';
 import { Shard } from '../shard/shard.ts';
 import type {
@@ -134,7 +135,11 @@ export class CasStore implements Store {
     const found: (Uint8Array | undefined)[] = [];
     for (let at = 0; at < sha256s.length; at += MAX_SHA256S_ASKED) {
       const asked = sha256s.slice(at, at + MAX_SHA256S_ASKED);
-      const body = Buffer.from(asked.join(''), 'hex');
+      // What is no SHA-256 is asked for as zeros, which no file has.
+      const body = Buffer.from(
+        asked.map((text) => (isHashString(text) ? text : '0'.repeat(64))).join(''),
+        'hex',
+      );
       const answer = await this.#ask(ROUTES.sha256s(), body, body.length, options);
       if (answer.length !== body.length) {
         throw this.#broken(`${answer.length} bytes of hashes for ${asked.length} that were asked for`);
@@ -189,8 +194,10 @@ export class CasStore implements Store {
   }
 
   /** Asks whether it is there only after a failure: whoever sends many has asked before. */
-  async putXorb({ footer, records }: XorbUpload, options: CallOptions = {}): Promise<boolean> {
+  async putXorb(xorb: XorbUpload, options: CallOptions = {}): Promise<boolean> {
     this.#checkWritable();
+    const { footer } = xorb;
+    checkName(footer);
     const { http, casUrl, token } = this.#access;
     const { signal } = options;
     for (let failures = 0; ; ) {
@@ -198,7 +205,7 @@ export class CasStore implements Store {
         const response = await http.request({
           method: 'POST',
           url: `${casUrl}${ROUTES.xorb(footer.xorbHash)}`,
-          body: { length: footer.recordEnds.at(-1) ?? 0, stream: records },
+          body: { length: footer.recordEnds.at(-1) ?? 0, stream: () => announcedBytes(xorb) },
           token,
           scope: 'write',
           idempotent: false,
@@ -333,6 +340,42 @@ export class CasStore implements Store {
       },
     );
   }
+}
+
+/** A chunk list that does not make the name it is sent under would be refused after all of it was sent. */
+function checkName({ xorbHash, hashes, rawEnds, count }: XorbFooter): void {
+  const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
+  const found = merkleRoot(hashes, lengths, count);
+  if (hashesEqual(found, 0, xorbHash, 0)) return;
+  throw new Git2dbError(
+    'CONTENT_DAMAGED',
+    `xorb ${formatHash(xorbHash)} is not sent: its chunk list makes xorb ${formatHash(found)}; run \`git2db xet fsck\``,
+    { data: { xorb: formatHash(xorbHash) } },
+  );
+}
+
+/**
+ * The records of a xorb, if they are as long as its footer says. The last bytes are held back until that is
+ * certain: a server keeps what has arrived as a whole.
+ */
+async function* announcedBytes({ footer, records }: XorbUpload): AsyncGenerator<Uint8Array, void, undefined> {
+  const length = footer.recordEnds.at(-1) ?? 0;
+  let size = 0;
+  let held: Uint8Array | undefined;
+  for await (const piece of records()) {
+    size += piece.length;
+    if (size > length) break;
+    if (held !== undefined) yield held;
+    held = piece;
+  }
+  if (size !== length) {
+    throw new Git2dbError(
+      'CONTENT_DAMAGED',
+      `xorb ${formatHash(footer.xorbHash)} is not sent: its records have ${size > length ? 'more than ' : ''}${Math.min(size, length)} bytes, its footer says ${length}`,
+      { data: { xorb: formatHash(footer.xorbHash) } },
+    );
+  }
+  if (held !== undefined) yield held;
 }
 
 async function mapParallel<T, R>(

@@ -21,6 +21,7 @@ import {
   parseRange,
 } from '../../../src/xet/cas/range.ts';
 import { type FetchRange, formatReconstruction } from '../../../src/xet/cas/reconstruction.ts';
+import { Git2dbError } from '../../../src/xet/errors.ts';
 import { formatHash, parseHash } from '../../../src/xet/hash/xet-hash.ts';
 import { ShardBuilder } from '../../../src/xet/shard/builder.ts';
 import type { FileRecord, Term } from '../../../src/xet/shard/file-info.ts';
@@ -392,7 +393,7 @@ export class CasServer {
   }
 
   #shard(version: string | undefined, body: Buffer): Answer {
-    let problem: string | undefined;
+    let problem: Git2dbError | undefined;
     let isNew = false;
     try {
       const shard = Shard.openUpload(body);
@@ -409,15 +410,17 @@ export class CasServer {
         this.addFile(structuredClone(file));
       }
     } catch (error) {
-      problem = (error as Error).message;
+      const { message } = error as Git2dbError;
+      problem = new Git2dbError(/not uploaded/.test(message) ? 'CONTENT_MISSING' : 'INVALID_SHARD', message);
     }
-    if (version === '1') return problem === undefined ? json({ result: isNew ? 1 : 0 }) : text(400, problem);
+    if (version === '1')
+      return problem === undefined ? json({ result: isNew ? 1 : 0 }) : text(400, problem.message);
     const lines = [
       formatShardEvent({ type: 'validating', verified: 1, total: 1 }),
       '{"type":"news of another kind"}\n',
       problem === undefined
         ? formatShardEvent({ type: 'result', result: isNew ? 1 : 0 })
-        : formatShardEvent({ type: 'error', message: problem, code: 'CONTENT_MISSING' }),
+        : formatShardEvent({ type: 'error', message: problem.message, code: problem.code }),
     ];
     return {
       status: 200,
