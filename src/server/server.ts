@@ -218,9 +218,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   listener.on('drop', () => metrics.connectionDropped());
   // Answers that nobody reads, and connections on which nothing comes.
   listener.setTimeout(limits.idleTimeoutMs * 2, (socket) => (socket as Socket).destroy());
-  listener.on('clientError', (_error, socket) => {
-    if (socket.writable)
-      socket.end('HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n');
+  listener.on('clientError', (error, socket) => {
+    const status = errnoOf(error) === 'ERR_HTTP_REQUEST_TIMEOUT' ? '408 Request Timeout' : '400 Bad Request';
+    if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
     else socket.destroy();
   });
   metrics.connections = countConnections(listener);

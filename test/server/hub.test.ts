@@ -83,7 +83,7 @@ async function readHere(t: ExecutionContext, rig: ServerRig, sha256: string): Pr
     writer: { fsync: 'none' },
   });
   if (files[0]?.error !== undefined) throw files[0].error;
-  return target.tryRead(formatHash(hash));
+  return target.read(formatHash(hash));
 }
 
 test('what its commit uploads, it and our client read back; git has pointers and attributes', async (t) => {

@@ -85,9 +85,10 @@ export class Repositories {
     this.#store = options.storeDirectory === undefined ? undefined : new StoreLayout(options.storeDirectory);
   }
 
-  /** Throws INVALID_CONFIG when the directory cannot be used. */
+  /** The directory is made where there is none. Throws INVALID_CONFIG when it cannot be used. */
   static open(root: string, options: RepositoriesOptions): Repositories {
     try {
+      mkdirSync(root, { recursive: true });
       return new Repositories(realpathSync(root), options);
     } catch (error) {
       throw new Git2dbError(

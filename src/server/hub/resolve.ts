@@ -57,7 +57,11 @@ export async function resolvePath(
   const headers = { 'X-Repo-Commit': commit, 'X-Content-Type-Options': 'nosniff' };
   const pointer = (await readPointers(repository, [entry], signal)).get(entry.oid);
   if (pointer === undefined) {
-    return sendByRange(exchange, blob(repository, entry, signal), { ...headers, ETag: `"${entry.oid}"` });
+    const etag = { ETag: `"${entry.oid}"` };
+    if (entry.size > 0)
+      return sendByRange(exchange, blob(repository, entry, signal), { ...headers, ...etag });
+    // No range of nothing can be had; clients that ask for the first byte want to know the size.
+    return exchange.empty(200, { ...headers, ...etag, 'Content-Range': 'bytes */0' });
   }
   const [large] = await locatePointers(context.store, [pointer], { signal });
   if (large?.file === undefined) {
