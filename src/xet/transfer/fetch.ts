@@ -67,7 +67,7 @@ export async function fetchFiles(
   const ledger = new Ledger(files, options);
   const writer = new StoreWriter(local, { ...options.writer, irregular: true });
   const fetch = new FetchSession(local, remote, writer, ledger, options);
-  const wanted = fetch.settlePresent(ledger.files);
+  const wanted = fetch.settlePresent(ledger.files, 'sealed');
   if (wanted.length === 0) return ledger.result();
   try {
     await fetch.run(wanted);
@@ -101,19 +101,23 @@ class FetchSession {
     this.#options = options;
   }
 
-  /** Those that are not here; the others are settled, and renewed so that gc leaves them alone. */
-  settlePresent(files: readonly WantedFile[]): WantedFile[] {
+  /**
+   * Those that are not here; the others are settled, and renewed so that gc leaves them alone. What is not sealed
+   * counts only when the work of dead writers has been completed: then its writer lives.
+   */
+  settlePresent(files: readonly WantedFile[], state: 'sealed' | 'any'): WantedFile[] {
     return files.filter((file) => {
-      const size = isEmptyFile(file) ? 0 : this.#sizeIfComplete(file);
+      const size = isEmptyFile(file) ? 0 : this.#sizeIfComplete(file, state);
       if (size === undefined) return true;
       this.#ledger.settle(file, 'present', size);
       return false;
     });
   }
 
-  #sizeIfComplete({ hash, size }: WantedFile): number | undefined {
+  #sizeIfComplete({ hash, size }: WantedFile, state: 'sealed' | 'any'): number | undefined {
     for (const file of this.#local.findFiles(hash)) {
       if (size !== undefined && file.size !== size) continue;
+      if (file.shard === undefined && state === 'sealed') continue;
       if (isComplete(file) && this.#renew(file)) return file.size;
     }
     return undefined;
@@ -133,7 +137,7 @@ class FetchSession {
       await recoverDeadWriters(this.#local, directory, this.#options.writer);
       // What a killed fetch had acknowledged is published now.
       this.#local.catalog.refresh();
-      const rest = await this.#link(this.settlePresent(wanted));
+      const rest = await this.#link(this.settlePresent(wanted, 'any'));
       const failed = await this.#pass(rest);
       for (const file of failed) await this.#pass([file], true);
     } catch (error) {
