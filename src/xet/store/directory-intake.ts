@@ -29,6 +29,9 @@ const openAsync = promisify(open);
 const writevAsync = promisify(writev);
 const fdatasyncAsync = promisify(fdatasync);
 
+/** Chunk lists proved in one go. */
+const XORBS_A_TURN = 8;
+
 export class DirectoryIntake {
   readonly #store: LocalStore;
   readonly #options: WriterOptions;
@@ -133,12 +136,11 @@ export class DirectoryIntake {
         const results: PromiseSettledResult<boolean>[] = [];
         for (const shard of shards) {
           try {
-            results.push({ status: 'fulfilled', value: this.#publish(shard, directory) });
+            results.push({ status: 'fulfilled', value: await this.#publish(shard, directory) });
           } catch (reason) {
             results.push({ status: 'rejected', reason: unwritable(this.#store.root, reason) });
           }
-          // Requests that wait get their turn.
-          await new Promise((resolve) => setImmediate(resolve));
+          await othersTurn();
         }
         if (results.some((result) => result.status === 'fulfilled' && result.value)) this.#publishCatalog();
         return results;
@@ -146,9 +148,9 @@ export class DirectoryIntake {
     );
   }
 
-  #publish(shard: IncomingShard, directory: string): boolean {
+  async #publish(shard: IncomingShard, directory: string): Promise<boolean> {
     const { layout } = this.#store;
-    const footers = this.#footersOf(shard);
+    const footers = await this.#footersOf(shard);
     const stored = acceptShard(shard, footers, Math.floor(Date.now() / 1000));
     if (!this.#isNew(shard)) return false;
     const temporary = join(directory, `put-${this.#temporaries++}`);
@@ -160,11 +162,13 @@ export class DirectoryIntake {
   }
 
   /** Footers of all xorbs that are needed, whose age is renewed. Throws CONTENT_MISSING. */
-  #footersOf({ needed }: IncomingShard): Map<string, XorbFooter> {
+  async #footersOf({ needed }: IncomingShard): Promise<Map<string, XorbFooter>> {
     const { layout } = this.#store;
     const footers = new Map<string, XorbFooter>();
     const missing: string[] = [];
+    let looked = 0;
     for (const [name, xorbHash] of needed) {
+      if (looked++ % XORBS_A_TURN === XORBS_A_TURN - 1) await othersTurn();
       try {
         if (!this.#store.touchXorb(name) && !(this.rescue('xorb', name) && this.#store.touchXorb(name))) {
           missing.push(name);
@@ -238,6 +242,11 @@ export class DirectoryIntake {
       throw unwritable(this.#store.root, error);
     }
   }
+}
+
+/** Requests that wait get their turn. */
+function othersTurn(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 function isSameFile(a: string, b: string): boolean {

@@ -3,7 +3,7 @@
  * push to a NAS, and what a server serves. It may be a repository's own store at the same time.
  */
 
-import { accessSync, constants, existsSync, read, statSync, utimesSync } from 'node:fs';
+import { accessSync, constants, existsSync, fstatSync, read, statSync, utimesSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, FormatError, Git2dbError } from '../errors.ts';
@@ -227,7 +227,7 @@ export class DirectoryStore implements ServableStore {
       return existsSync(path) || existsSync(join(layout.trash, kind === 'xorb' ? name : `${name}.mdb`));
     }
     const now = Date.now();
-    if (now - (this.#renewed.get(path) ?? 0) < RENEW_MS) return existsSync(path);
+    if (now - (this.#renewed.get(path) ?? 0) < RENEW_MS && existsSync(path)) return true;
     if (!renew(path) && !(this.#intake.rescue(kind, name) && renew(path))) return false;
     this.#renewed.delete(path);
     this.#renewed.set(path, now);
@@ -268,6 +268,11 @@ export class DirectoryStore implements ServableStore {
   #open(xorbHash: Uint8Array): XorbSource {
     const name = formatHash(xorbHash);
     try {
+      const source = this.local.openXorb(xorbHash);
+      const there = statSync(source.path, { throwIfNoEntry: false });
+      if (there === undefined || there.ino === fstatSync(source.fd).ino) return source;
+      // Repaired, or put again, since it was opened.
+      this.local.forgetSources();
       return this.local.openXorb(xorbHash);
     } catch (error) {
       if (error instanceof FormatError) throw damagedXorb(name, this.place, error.message, error);

@@ -21,26 +21,27 @@ export class GroupCommit<T, R> {
   }
 
   /** Once the item is in a commit, `signal` has no effect on it. */
-  add(item: T, signal?: AbortSignal): Promise<R> {
+  async add(item: T, signal?: AbortSignal): Promise<R> {
     throwIfAborted(signal);
-    return new Promise((resolve, reject) => {
-      const entry = { item, resolve, reject };
-      this.#waiting.push(entry);
-      signal?.addEventListener(
-        'abort',
-        () => {
-          if (!this.#waiting.includes(entry)) return;
-          this.#waiting = this.#waiting.filter((other) => other !== entry);
-          try {
-            throwIfAborted(signal);
-          } catch (error) {
-            reject(error);
-          }
-        },
-        { once: true },
-      );
-      this.#running ??= this.#run();
-    });
+    let isOut = false;
+    const { promise, entry } = waitingFor<T, R>(item);
+    this.#waiting.push(entry);
+    const leave = () => {
+      if (!this.#waiting.includes(entry)) return;
+      this.#waiting = this.#waiting.filter((other) => other !== entry);
+      isOut = true;
+      entry.reject(signal?.reason);
+    };
+    signal?.addEventListener('abort', leave, { once: true });
+    this.#running ??= this.#run();
+    try {
+      return await promise;
+    } catch (error) {
+      if (isOut) throwIfAborted(signal);
+      throw error;
+    } finally {
+      signal?.removeEventListener('abort', leave);
+    }
   }
 
   /** Resolves when nothing waits any more. */
@@ -66,4 +67,12 @@ export class GroupCommit<T, R> {
     }
     this.#running = undefined;
   }
+}
+
+function waitingFor<T, R>(item: T): { readonly promise: Promise<R>; readonly entry: Waiting<T, R> } {
+  let entry: Waiting<T, R> | undefined;
+  const promise = new Promise<R>((resolve, reject) => {
+    entry = { item, resolve, reject };
+  });
+  return { promise, entry: entry as Waiting<T, R> };
 }
