@@ -8,7 +8,7 @@ import { createRepository } from '../../src/server/git/repositories.ts';
 import { startServer } from '../../src/server/server.ts';
 import { DirectoryStore } from '../../src/xet/store/directory-store.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
-import { assertClean, randomBytes, type XetSandbox } from '../helpers/xet-sandbox.ts';
+import { assertClean, filesUnder, randomBytes, type XetSandbox } from '../helpers/xet-sandbox.ts';
 import {
   createLfsSandbox,
   GIT_LFS_DRIVER,
@@ -118,3 +118,32 @@ test.serial(
     t.is(stdout, '');
   },
 );
+
+const PAGE = readFileSync(new URL('../../../docs/lfs.md', import.meta.url), 'utf8');
+const RECIPES = [...PAGE.matchAll(/^```sh\n(.*?)^```$/gms)].map((match) => match[1]!);
+
+test.serial('docs/lfs.md has two recipes', (t) => {
+  t.is(RECIPES.length, 2);
+});
+
+for (const [i, recipe] of RECIPES.entries()) {
+  const run = recipe.includes('git lfs') ? withGitLfs : test.serial;
+  run(
+    `recipe ${i + 1} of docs/lfs.md does what it says${recipe.includes('git lfs') ? reason : ''}`,
+    async (t) => {
+      const sandbox = createLfsSandbox(t);
+      sandbox.write('recipe.sh', `set -e\n${recipe}`);
+      const { stdout, stderr, status } = await sandbox.run('sh', ['recipe.sh']);
+      t.is(status, 0, stdout + stderr);
+      if (recipe.includes('migrate lfs')) {
+        t.regex(stderr, /1 of 1 object \(2\.9 MiB\) are in the store/);
+        t.regex(stdout, /nothing to commit, working tree clean/);
+        t.deepEqual([...filesUnder(sandbox.path('models/.git/lfs/objects')).keys()], []);
+      } else
+        t.regex(
+          stdout,
+          /^version https:\/\/git-lfs\.github\.com\/spec\/v1\noid sha256:[0-9a-f]{64}\nsize 1000000$/m,
+        );
+    },
+  );
+}
