@@ -5,6 +5,7 @@
 import { Git2dbError } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual, isHashString, isZeroHash } from '../hash/xet-hash.ts';
+import type { FileRecord } from '../shard/file-info.ts';
 import { MAX_SHARD_UPLOAD } from '../shard/format.ts';
 import { Shard } from '../shard/shard.ts';
 import type {
@@ -246,7 +247,7 @@ export class CasStore implements Store {
     for (let at = 0; at < hashes.length; at += FILES_ASKED) {
       const body = encodeHashes(hashes.slice(at, at + FILES_ASKED));
       const answer = await this.#ask(ROUTES.files(), body, MAX_FILES_ANSWER, options);
-      for (const { fileHash, terms, verification, sha256 } of this.#openShard(answer).files()) {
+      for (const { fileHash, terms, verification, sha256 } of this.#filesOf(answer)) {
         const size = terms.reduce((sum, { rawBytes }) => sum + rawBytes, 0);
         const name = formatHash(fileHash);
         if (found.has(name)) continue;
@@ -266,9 +267,9 @@ export class CasStore implements Store {
     });
   }
 
-  #openShard(bytes: Uint8Array): Shard {
+  #filesOf(shard: Uint8Array): FileRecord[] {
     try {
-      return Shard.openUpload(bytes);
+      return [...Shard.openUpload(shard).files()];
     } catch (error) {
       throw this.#broken((error as Error).message, error);
     }

@@ -26,6 +26,7 @@ const MAX_HEADERS = 32768;
 export class Connections {
   readonly #settings: HttpSettings;
   readonly #dispatchers = new Map<string, Dispatcher>();
+  #isClosed = false;
   /** What the names that were looked up turned out to be. */
   readonly #places = new Map<string, Reach>();
 
@@ -34,6 +35,7 @@ export class Connections {
   }
 
   async route(url: URL, reach: Reach): Promise<Route> {
+    if (this.#isClosed) throw new Error('the HTTP client was closed before this request');
     const proxy = proxyFor(this.#settings, url);
     const path = `${url.pathname}${url.search}`;
     if (proxy === undefined) {
@@ -64,6 +66,7 @@ export class Connections {
   }
 
   async close(): Promise<void> {
+    this.#isClosed = true;
     const all = [...this.#dispatchers.values()];
     this.#dispatchers.clear();
     await Promise.all(all.map((dispatcher) => dispatcher.destroy()));
@@ -122,7 +125,11 @@ export class Connections {
           done(refusePrivate(hostname, bad.address), '');
           return;
         }
-        if (isTarget) this.#places.set(hostname, bad === undefined ? 'public' : 'any');
+        // Whoever was once out in the world stays there, whatever its names are said to be later.
+        const isPrivate = addresses.every(({ address }) => isPrivateAddress(address));
+        if (isTarget && (!isPrivate || !this.#places.has(hostname))) {
+          this.#places.set(hostname, isPrivate ? 'any' : 'public');
+        }
         if (options.all === true) done(null, [...addresses]);
         else done(null, (addresses[0] as LookupAddress).address, (addresses[0] as LookupAddress).family);
       });

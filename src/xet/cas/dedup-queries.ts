@@ -10,7 +10,6 @@ import { Shard } from '../shard/shard.ts';
 import type { ChunkRun } from '../store/store.ts';
 import { MAX_XORB_CHUNKS } from '../xorb/format.ts';
 import type { CasAccess } from './footer-places.ts';
-import { isTransient, statusOf } from './http-error.ts';
 import { ROUTES } from './protocol.ts';
 
 const SAMPLING = 1024;
@@ -71,7 +70,8 @@ export class DedupQueries {
         url: `${casUrl}${ROUTES.chunk(chunkHash)}`,
         token,
         signal,
-        accept: [200, 404, 501],
+        // A server that is busy has better to do.
+        accept: [200, 404, 429, 501],
       });
       if (response.status !== 200) {
         await response.discard();
@@ -81,10 +81,9 @@ export class DedupQueries {
       const shard = Shard.open(await response.bytes(MAX_ANSWER));
       if ((shard.footer?.keyExpiry ?? Number.POSITIVE_INFINITY) * 1000 > clock.now()) this.#learn(shard);
     } catch (error) {
+      // A server that is gone, or does not let us in, will not take what is sent without this, either.
       const code = error instanceof Git2dbError ? error.code : undefined;
-      const isNoHit = code === 'INVALID_SHARD' || code === 'REMOTE_INVALID' || statusOf(error) === 429;
-      // A server that is gone will not take what is sent without this, either.
-      if (!isNoHit || (isTransient(error) && statusOf(error) !== 429)) throw error;
+      if (code !== 'INVALID_SHARD' && code !== 'REMOTE_INVALID') throw error;
     }
   }
 

@@ -147,14 +147,14 @@ export class HttpClient {
     const { token, signal, method } = request;
     const scope = request.scope ?? 'read';
     for (;;) {
-      const value = await token?.get(scope, signal);
+      const value = await token?.get(scope, signal).catch(asFinal);
       const sent = await this.#follow(request, value);
       const { status } = sent.answer;
       if (request.accept.includes(status)) {
         if (status !== 401) token?.accept?.(value);
         return this.#answer(request, sent, tries);
       }
-      const failed = await this.#failure(request, sent, value !== undefined, tries);
+      const failed = await this.#failure(request, sent, value, tries);
       if (status !== 401 || token === undefined || sent.url.origin !== token.authority) throw failed;
       token.invalidate(value);
       if (tries.hasRenewedToken) throw failed;
@@ -259,6 +259,7 @@ export class HttpClient {
     if (tokenValue !== undefined) headers.authorization = `${token?.scheme ?? 'Bearer'} ${tokenValue}`;
     const isStream = body !== undefined && !(body instanceof Uint8Array);
     if (isStream) headers['content-length'] = String(body.length);
+    const watch: BodyWatch = { failure: undefined };
     try {
       const answer = await exchange(
         route.dispatcher,
@@ -268,7 +269,7 @@ export class HttpClient {
           method,
           headers,
           // undici takes any iterable of bytes, which its types do not tell.
-          body: isStream ? (body.stream() as Readable) : (body ?? null),
+          body: isStream ? (watched(body.stream(), watch) as unknown as Readable) : (body ?? null),
           headersTimeout: request.headersTimeoutMs ?? headersTimeoutMs,
           bodyTimeout: request.silenceMs ?? idleTimeoutMs,
         },
@@ -277,6 +278,7 @@ export class HttpClient {
       return { answer, url, proxy: route.proxy };
     } catch (error) {
       throwIfAborted(signal);
+      if (watch.failure !== undefined) throw watch.failure.error;
       throw errorOfConnection(error, method, url, route.proxy);
     }
   }
@@ -285,7 +287,7 @@ export class HttpClient {
   async #failure(
     request: HttpRequest,
     sent: Sent,
-    isAuthorized: boolean,
+    tokenValue: string | undefined,
     tries: Tries,
   ): Promise<Git2dbError> {
     const { answer, url } = sent;
@@ -297,13 +299,41 @@ export class HttpClient {
       method: request.method,
       url,
       status: answer.status,
-      ...words,
+      // Some servers repeat what they refuse.
+      said: tokenValue === undefined ? words.said : words.said?.replaceAll(tokenValue, '...'),
+      code: words.code,
       requestId: cleanId(headers['x-request-id']),
       retryAfterMs: parseRetryAfter(headers['retry-after'], clock),
-      isAuthorized,
+      isAuthorized: tokenValue !== undefined,
       attempts: tries.count,
     });
   }
+}
+
+/** A failure of whoever makes the body is not one of the network. */
+interface BodyWatch {
+  failure: { readonly error: unknown } | undefined;
+}
+
+async function* watched(
+  body: AsyncIterable<Uint8Array> | Iterable<Uint8Array>,
+  watch: BodyWatch,
+): AsyncGenerator<Uint8Array, void, undefined> {
+  try {
+    yield* body;
+  } catch (error) {
+    watch.failure = { error };
+    throw error;
+  }
+}
+
+/** What failed for good while a token was asked for is not to be tried again with the request that needs it. */
+function asFinal(error: unknown): never {
+  if (!(error instanceof Git2dbError) || !isTransient(error)) throw error;
+  throw new Git2dbError(error.code, error.message, {
+    cause: error,
+    data: { ...error.data, transient: false },
+  });
 }
 
 function checkedUrl(text: string, base: URL | undefined): URL {

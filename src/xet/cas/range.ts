@@ -135,8 +135,9 @@ export async function* readMultipart(
     // What stands before the first delimiter is to be ignored; it is a line end at most.
     await reader.skipTo(delimiter, MAX_PREAMBLE);
     for (let parts = 0; ; parts++) {
+      // After the last part comes `--`, and a line end that some leave out.
+      if (await reader.startsWith('--')) return;
       const after = await reader.line(MAX_PART_HEAD);
-      if (after.startsWith('--')) return;
       if (after.trim() !== '' || parts > MAX_RANGES) throw broken('a part that does not begin as one');
       let range: ContentRange | undefined;
       for (let size = 0; ; ) {
@@ -159,8 +160,11 @@ export async function* readMultipart(
   }
 }
 
-function broken(what: string): Git2dbError {
-  return new Git2dbError('REMOTE_INVALID', `the server's multipart answer has ${what}`);
+/** `isShort`: what came was in order, and the rest may be asked for. */
+function broken(what: string, isShort = false): Git2dbError {
+  return new Git2dbError('REMOTE_INVALID', `the server's multipart answer has ${what}`, {
+    data: { transient: isShort },
+  });
 }
 
 /** Pieces of a stream, looked at byte by byte where needed. */
@@ -199,6 +203,12 @@ class PieceReader {
     }
   }
 
+  /** Looks at the next bytes, and takes none. */
+  async startsWith(text: string): Promise<boolean> {
+    while (this.#held.length < text.length) await this.#more();
+    return this.#held.toString('latin1', 0, text.length) === text;
+  }
+
   async expect(bytes: Buffer): Promise<void> {
     while (this.#held.length < bytes.length) await this.#more();
     if (!this.#held.subarray(0, bytes.length).equals(bytes))
@@ -220,7 +230,7 @@ class PieceReader {
 
   async #more(): Promise<void> {
     const next = await this.#pieces.next();
-    if (next.done === true) throw broken('no end');
+    if (next.done === true) throw broken('no end', true);
     this.#held = this.#held.length === 0 ? next.value : Buffer.concat([this.#held, next.value]);
   }
 }

@@ -28,6 +28,8 @@ const MAX_ANSWER = 64 << 20;
 /** Characters of URLs that are kept; what is dropped can be asked for again. */
 const MAX_URLS = 16 << 20;
 const MAX_REFRESHES = 3;
+/** Questions whose answers are remembered, some hundred bytes each. */
+const MAX_BLOCKS = 1 << 17;
 
 /** One question for a reconstruction, and the URLs of its answer as long as they are kept. */
 interface Block {
@@ -72,6 +74,7 @@ export class ReconstructionPlaces implements RecordSource {
   readonly #fresh = new Map<Block, number>();
   #urlLength = 0;
   readonly #blocks = new Map<string, Block>();
+  #blockCount = 0;
   #version: ReconstructionVersion | undefined;
   #hasMultipart = true;
 
@@ -191,7 +194,10 @@ export class ReconstructionPlaces implements RecordSource {
       if (response.status !== 403) throw this.#gone(xorbHash, response.status);
       if (block.urls === urls) this.#drop(block);
       // A URL may be good for the ranges in the answer alone, and not for a part of one.
-      if (refreshes > 0) ranges = [{ start: byteStart, end: byteEnd }];
+      if (refreshes > 0) {
+        if (ranges.length > 1) this.#hasMultipart = false;
+        ranges = [{ start: byteStart, end: byteEnd }];
+      }
     }
   }
 
@@ -232,8 +238,13 @@ export class ReconstructionPlaces implements RecordSource {
     const name = `${formatHash(fileHash)} ${range.start} ${range.end}`;
     const known = this.#blocks.get(name);
     if (known !== undefined) return known;
+    const [oldest] = this.#blocks;
+    if (oldest !== undefined && this.#blocks.size >= MAX_BLOCKS) {
+      this.#blocks.delete(oldest[0]);
+      this.#forget(oldest[1]);
+    }
     const block: Block = {
-      id: this.#blocks.size,
+      id: this.#blockCount++,
       fileHash: fileHash.slice(),
       range,
       urls: undefined,
@@ -246,9 +257,7 @@ export class ReconstructionPlaces implements RecordSource {
   }
 
   #learn(block: Block, { xorbs }: Reconstruction): void {
-    for (const xorb of block.xorbs) {
-      if (this.#places.get(xorb)?.remove((place) => place.block === block)) this.#places.delete(xorb);
-    }
+    this.#forget(block);
     block.xorbs = [...xorbs.keys()];
     const urls: string[] = [];
     for (const [xorb, entries] of xorbs) {
@@ -262,7 +271,15 @@ export class ReconstructionPlaces implements RecordSource {
     this.#keep(block, urls);
   }
 
-  /** Asks once for all who wait. The answer must have the same xorbs in the same order of entries. */
+  #forget(block: Block): void {
+    for (const xorb of block.xorbs) {
+      if (this.#places.get(xorb)?.remove((place) => place.block === block)) this.#places.delete(xorb);
+    }
+    block.xorbs = [];
+    this.#drop(block);
+  }
+
+  /** Asks once for all who wait. Ranges that the new answer does not have stay without URL. */
   async #refresh(block: Block, signal: AbortSignal): Promise<void> {
     block.refreshing ??= this.#askAgain(block).finally(() => {
       block.refreshing = undefined;

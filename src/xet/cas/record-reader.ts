@@ -93,6 +93,8 @@ class Slot {
   readonly splitter: RecordSplitter;
   readonly runs: RecordRun[] = [];
   isDone = false;
+  /** Somebody fetches it, and tells of its failures. */
+  isStarted = false;
   failure: unknown;
   /** Memory of its splitter, as counted. */
   held = 0;
@@ -191,10 +193,11 @@ class RecordReader {
       }
       this.#slots.push(undefined);
     } catch (error) {
+      // After what came before it; slots that are not started nobody will fill any more.
       this.#failure = error;
-      // Slots that nobody will fill any more.
-      for (const slot of this.#slots) if (slot !== undefined) slot.failure ??= error;
-      if (this.#current !== undefined && !this.#current.isDone) this.#current.failure ??= error;
+      for (const slot of [this.#current, ...this.#slots]) {
+        if (slot !== undefined && !slot.isStarted) slot.failure ??= error;
+      }
     }
     this.#wake();
   }
@@ -203,6 +206,7 @@ class RecordReader {
     await this.#limit.acquire();
     while (this.#held + MAX_SPLITTER_BYTES > BUDGET && !this.#isUrgent(fetch)) await this.#change();
     throwIfAborted(this.#stop.signal);
+    for (const slot of fetch.slots) slot.isStarted = true;
     const running = this.#run(fetch).finally(() => this.#running.delete(running));
     this.#running.add(running);
   }
@@ -240,6 +244,10 @@ class RecordReader {
         next = ask();
       }
       if (window.length > 0) yield window;
+    } catch (error) {
+      // What came before it is good.
+      if (window.length > 0) yield window;
+      throw error;
     } finally {
       // Not waited for: whoever makes the ranges may be busy.
       placed.return(undefined).catch(() => undefined);
@@ -283,7 +291,10 @@ class RecordReader {
     }
   }
 
-  /** Until all slots are full. Each try goes on where the last one stopped; some must bring something. */
+  /**
+   * Until all slots are full. A body that ends early is gone on with where it stopped; that an answer comes at all
+   * has been tried often enough when `fetch` fails.
+   */
   async #fill(fetch: Fetch): Promise<void> {
     const { clock, place } = this.#source;
     for (let failures = 0; ; ) {
@@ -291,10 +302,10 @@ class RecordReader {
       const first = open[0]?.placed;
       if (first === undefined) return;
       const before = receivedBy(fetch);
+      const wanted = open.map(({ position: start, placed: { byteEnd: end } }) => ({ start, end }));
+      const fetched = await this.#source.fetch(first, wanted, this.#stop.signal);
       let problem: unknown;
       try {
-        const wanted = open.map(({ position: start, placed: { byteEnd: end } }) => ({ start, end }));
-        const fetched = await this.#source.fetch(first, wanted, this.#stop.signal);
         await this.#takeAll(fetch, fetched);
       } catch (error) {
         throwIfAborted(this.#stop.signal);

@@ -370,6 +370,8 @@ for (const [name, rewrite] of [
   ['parts in another order', (body: Buffer) => reordered(body)],
   ['a part that nobody asked for', (body: Buffer) => withExtraPart(body)],
   ['a line before the first part', (body: Buffer) => Buffer.concat([Buffer.from('preamble\r\n'), body])],
+  ['no line end after the last part', (body: Buffer) => body.subarray(0, -2)],
+  ['not all of the parts', (body: Buffer) => body.subarray(0, body.length - 50_000)],
 ] as const) {
   test(`${name} of a multipart answer: the content comes`, async (t) => {
     const { cas, store } = await openRig(t);
@@ -603,6 +605,24 @@ test('a token that expires in the middle of a transfer is exchanged for another'
   t.true(joinRuns(rangesOf(file?.terms ?? []), runs).equals(content.bytes));
 });
 
+test('what was asked for before ranges fail comes before the failure', async (t) => {
+  const { cas, store } = await openRig(t);
+  const content = await makeContent(15, 1_000_000, 4);
+  serve(cas, content);
+  const [file] = await store.findFiles([content.file.fileHash]);
+  const ranges = rangesOf(file?.terms ?? []);
+  async function* failing() {
+    yield* ranges;
+    yield { xorbHash: UNKNOWN, start: 0, end: 1 };
+  }
+  const runs: RecordRun[] = [];
+  const reading = async () => {
+    for await (const run of store.readRecords(failing())) runs.push(run);
+  };
+  t.is(await codeOf(reading()), 'CONTENT_MISSING');
+  t.true(joinRuns(ranges, runs).equals(content.bytes));
+});
+
 test('whoever stops reading stops the requests; an abort and a failure of the ranges end the reading', async (t) => {
   const { cas, store } = await openRig(t);
   const content = await makeContent(15, 4_000_000, 10);
@@ -716,7 +736,9 @@ test('answers of a server that calls itself ours are not believed more', async (
   const [xorb] = content.xorbs as [BuiltXorb];
   const bomb = Buffer.from(shardOf(content));
   bomb.writeUInt32LE(0xffffffff, 48 + 36);
-  for (const body of [bomb, bomb.subarray(0, 60), Buffer.alloc(0), Buffer.from('<html>')]) {
+  const backwards = Buffer.from(shardOf(content));
+  backwards.writeUInt32LE(5000, 48 + 48 + 40);
+  for (const body of [bomb, backwards, bomb.subarray(0, 60), Buffer.alloc(0), Buffer.from('<html>')]) {
     cas.faults.push({ on: /files/, status: 200, body });
     t.is(await codeOf(store.findFiles([UNKNOWN])), 'REMOTE_INVALID');
   }
@@ -818,7 +840,8 @@ test('a xorb that turns out to be damaged while it is sent is not sent again', a
   t.is(made, 1);
   t.is(cas.xorbs.size, 0);
   const wrong = { ...upload(xorb), footer: { ...xorb, xorbHash: UNKNOWN } };
-  t.is(await codeOf(store.putXorb(wrong)), 'REMOTE_INVALID');
+  t.is(await codeOf(store.putXorb(wrong)), 'CONTENT_DAMAGED');
+  t.is(cas.xorbs.size, 0);
 });
 
 test('news of a shard upload: a stream that ends early, or with an error that may pass, is tried again', async (t) => {

@@ -290,6 +290,44 @@ test('an abort ends a pause, a body, and a request that waits for its connection
   t.is((await failureOf(http.request(get(url, { signal: gone })))).name, 'AbortError');
 });
 
+test('a failure of whoever makes a body is not one of the network', async (t) => {
+  const { url, asked } = await serve(t, (_, response) => response.end());
+  const { http } = openClient(t);
+  const stream = function* (): Generator<Uint8Array> {
+    yield Buffer.from('abc');
+    throw Object.assign(new Error('EIO: the disk'), { code: 'EIO' });
+  };
+  const request = http.request({ method: 'PUT', url, accept: [200], body: { length: 6, stream } });
+  t.is((await failureOf(request)).code as string, 'EIO');
+  t.true(asked.length <= 1);
+});
+
+test('a token that cannot be had is asked for as often as any request, not more', async (t) => {
+  const broken = await serve(t, (_, response) => response.writeHead(503).end());
+  const { url, asked } = await serve(t, (_, response) => response.end());
+  const { http } = openClient(t);
+  const token: TokenSource = {
+    authority: url,
+    get: async () => {
+      await http.request(get(broken.url));
+      return undefined;
+    },
+    invalidate: () => undefined,
+  };
+  t.is((await failureOf(http.request(get(url, { token })))).code, 'NETWORK');
+  t.is(broken.asked.length, 6);
+  t.is(asked.length, 0);
+});
+
+test('a server that repeats the token it refuses does not bring it into the error', async (t) => {
+  const { url } = await serve(t, (request, response) => {
+    response.writeHead(403).end(`bad ${request.headers.authorization}`);
+  });
+  const { http } = openClient(t);
+  const error = await failureOf(http.request(get(url, { token: staticToken(url, 'g2_secret') })));
+  t.regex(error.message, /"bad Bearer \.\.\."/);
+});
+
 // Redirects and tokens
 
 test('redirects are followed for GET, at most five, without the token where they leave its authority', async (t) => {

@@ -125,6 +125,7 @@ test('a multipart body that is cut anywhere before its end is an error', async (
     { start: 0, end: 20 },
     { start: 100, end: 130 },
   ]);
+  // Without its last line end it is whole.
   for (let length = 0; length < body.length - 2; length++) {
     await t.throwsAsync(
       async () => {
