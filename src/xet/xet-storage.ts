@@ -163,11 +163,9 @@ export class XetStorage implements AsyncDisposable {
         }
         return;
       }
-      for (const { fileOffset, chunks } of this.#downloader!.read(plan)) {
-        if (fileOffset >= end) return;
+      for (const { fileOffset, chunks } of this.#downloader!.read(plan, start, end)) {
         const bytes = Buffer.concat(chunks);
-        const piece = bytes.subarray(Math.max(0, start - fileOffset), end - fileOffset);
-        if (piece.length > 0) yield piece;
+        yield bytes.subarray(Math.max(0, start - fileOffset), end - fileOffset);
         await breathe(options.signal);
       }
     } catch (error) {

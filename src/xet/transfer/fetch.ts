@@ -29,7 +29,7 @@ import { LearnedChunks } from './learned-chunks.ts';
 import { isOfAFile, Ledger, tellable } from './ledger.ts';
 import { linkableStore, linkFiles } from './link.ts';
 import { LocalChunks } from './local-chunks.ts';
-import { FILES_AT_ONCE, hashesOf, isEmptyFile, slicesOf } from './missing.ts';
+import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
 import { type ChunkRecord, RecordCursor } from './record-cursor.ts';
 import { type Step, StepQueue } from './step-queue.ts';
 import type { TransferOptions, TransferResult, WantedFile } from './transfer.ts';
@@ -141,6 +141,8 @@ class FetchSession {
       const failed = await this.#pass(rest);
       for (const file of failed) await this.#pass([file], true);
     } catch (error) {
+      // Whatever a store made of being stopped.
+      throwIfAborted(this.#options.signal);
       this.#ledger.settleRest(tellable(error, this.#remote.place));
     }
   }
@@ -221,11 +223,11 @@ class FetchSession {
     const chunks = new LocalChunks(this.#local, this.#writer, this.#distrusted);
     const planner = new FetchPlanner(this.#remote, chunks, this.#writer, learned, signal);
     for (const slice of slicesOf(files, FILES_AT_ONCE)) {
-      const found = await this.#remote.findFiles(hashesOf(slice), { signal });
+      const found = await findEach(this.#remote, slice, { signal });
       for (const [i, wanted] of slice.entries()) {
         const stored = found[i];
-        const refusal = this.#refuse(wanted, stored);
-        if (stored === undefined || refusal !== undefined) {
+        const refusal = stored instanceof Git2dbError ? stored : this.#refuse(wanted, stored);
+        if (stored === undefined || stored instanceof Git2dbError || refusal !== undefined) {
           this.#ledger.settle(wanted, 'failed', wanted.size, refusal);
           continue;
         }

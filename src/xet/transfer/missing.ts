@@ -1,6 +1,8 @@
 /** Questions about many files, put to a store in batches. */
+import type { Git2dbError } from '../errors.ts';
 import { isZeroHash } from '../hash/xet-hash.ts';
-import type { CallOptions, Store } from '../store/store.ts';
+import type { CallOptions, Store, StoreFile } from '../store/store.ts';
+import { isOfAFile } from './ledger.ts';
 import type { WantedFile } from './transfer.ts';
 
 /** Files asked about at once. Their records are held in memory until the batch is dealt with. */
@@ -14,6 +16,26 @@ export function isEmptyFile(file: WantedFile): boolean {
 /** Consecutive slices of `items`, of `size` at most. */
 export function* slicesOf<T>(items: readonly T[], size: number): Generator<readonly T[]> {
   for (let at = 0; at < items.length; at += size) yield items.slice(at, at + size);
+}
+
+/**
+ * What the store has of each file. Where one answer to all cannot be read, each is asked for by itself, so that one
+ * wrong description fails one file: its error stands in its place. Throws what makes the store unusable.
+ */
+export async function findEach(
+  remote: Store,
+  files: readonly WantedFile[],
+  options: CallOptions = {},
+): Promise<(StoreFile | Git2dbError | undefined)[]> {
+  try {
+    return await remote.findFiles(hashesOf(files), options);
+  } catch (error) {
+    if (!isOfAFile(error)) throw error;
+    if (files.length === 1) return [error];
+  }
+  const found: (StoreFile | Git2dbError | undefined)[] = [];
+  for (const file of files) found.push(...(await findEach(remote, [file], options)));
+  return found;
 }
 
 /** Those that the store does not have. */

@@ -15,7 +15,7 @@ import type { XorbFooter } from '../xorb/format.ts';
 import { throwIfAborted } from './abort.ts';
 import { rawBytesOf } from './fetch-plan.ts';
 import { isOfAFile } from './ledger.ts';
-import { FILES_AT_ONCE, hashesOf, isEmptyFile, slicesOf } from './missing.ts';
+import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
 import { chunkListOf } from './push-plan.ts';
 import type { WantedFile } from './transfer.ts';
 
@@ -36,7 +36,7 @@ export async function proveHeld(
   const prover = new Prover(local, remote, options);
   const answers: (Git2dbError | undefined)[] = [];
   for (const slice of slicesOf(files, FILES_AT_ONCE)) {
-    const found = await remote.findFiles(hashesOf(slice), options);
+    const found = await findEach(remote, slice, options);
     for (const [i, wanted] of slice.entries()) {
       throwIfAborted(options.signal);
       answers.push(isEmptyFile(wanted) ? undefined : await prover.doubt(wanted, found[i]));
@@ -60,7 +60,10 @@ class Prover {
     this.#downloader = new Downloader(this.#local, { workers: 0 });
   }
 
-  async doubt(wanted: WantedFile, stored: StoreFile | undefined): Promise<Git2dbError | undefined> {
+  async doubt(
+    wanted: WantedFile,
+    stored: StoreFile | Git2dbError | undefined,
+  ): Promise<Git2dbError | undefined> {
     const name = formatHash(wanted.hash);
     const refuse = (why: string) =>
       new Git2dbError(
@@ -71,6 +74,7 @@ class Prover {
         },
       );
     if (stored === undefined) return refuse('it is not known there');
+    if (stored instanceof Git2dbError) return refuse(stored.message);
     if (wanted.size !== undefined && stored.size !== wanted.size) {
       return refuse(`it has ${stored.size} bytes there, and ${wanted.size} by its pointer`);
     }

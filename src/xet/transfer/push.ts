@@ -25,7 +25,7 @@ import { throwIfAborted } from './abort.ts';
 import { AdaptiveLimit } from './adaptive-limit.ts';
 import { isOfAFile, Ledger, tellable } from './ledger.ts';
 import { linkableStore, linkFiles } from './link.ts';
-import { FILES_AT_ONCE, hashesOf, isEmptyFile, slicesOf } from './missing.ts';
+import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
 import { PackedXorb } from './packed-xorb.ts';
 import {
   type ChunkList,
@@ -115,6 +115,7 @@ class PushSession implements Packer {
   #open: PackedXorb | undefined;
   #batch: Batch = newBatch();
   #registered: Promise<void> = Promise.resolve();
+  readonly #uploading = new Set<Promise<void>>();
   #again: WantedFile[] = [];
   /** How often a file has failed for a reason that may pass. */
   readonly #attempts = new Map<string, number>();
@@ -148,7 +149,7 @@ class PushSession implements Packer {
       }
     } catch (error) {
       this.#stop.abort(error);
-      await Promise.allSettled([...this.#batch.uploads, this.#registered]);
+      await Promise.allSettled([...this.#uploading, this.#registered]);
       // The first failure, of which others may be consequences.
       throw this.#stop.signal.reason;
     }
@@ -215,12 +216,15 @@ class PushSession implements Packer {
 
   /** Those that must be sent or registered; the others are settled. */
   async #missing(files: readonly WantedFile[]): Promise<Candidate[]> {
-    const found = await this.#remote.findFiles(hashesOf(files), { signal: this.#signal });
+    const found = await findEach(this.#remote, files, { signal: this.#signal });
     const candidates: Candidate[] = [];
     for (const [i, wanted] of files.entries()) {
       const stored = found[i];
       const needsSha256 = wanted.sha256 !== undefined || this.#options.withSha256 === true;
-      if (stored !== undefined && wanted.size !== undefined && stored.size !== wanted.size) {
+      if (stored instanceof Git2dbError) {
+        // A description that cannot be true: registered once more, by a true one.
+        candidates.push({ wanted, stored: undefined });
+      } else if (stored !== undefined && wanted.size !== undefined && stored.size !== wanted.size) {
         this.#ledger.settle(wanted, 'failed', wanted.size, wrongSize(wanted, stored, this.#remote.place));
       } else if (stored === undefined || (needsSha256 && stored.sha256 === undefined)) {
         candidates.push({ wanted, stored });
@@ -264,7 +268,14 @@ class PushSession implements Packer {
 
   async #findChunks(lists: readonly Uint8Array[], chunks: number): Promise<ChunkRun[]> {
     const hashes = lists.length === 1 ? (lists[0] as Uint8Array) : Buffer.concat(lists, 32 * chunks);
-    const runs = await this.#remote.findChunks(hashes, { signal: this.#signal });
+    let runs: ChunkRun[];
+    try {
+      runs = await this.#remote.findChunks(hashes, { signal: this.#signal });
+    } catch (error) {
+      // Without an answer more is sent than need be.
+      if (!isOfAFile(error)) throw error;
+      return [];
+    }
     return runs.filter((run) => run.count > 0 && !this.#lost.has(formatHash(run.xorbHash)));
   }
 
@@ -353,7 +364,9 @@ class PushSession implements Packer {
     this.#signal.throwIfAborted();
     const upload = this.#upload(packed);
     // Looked at when the batch is registered; here only so that it is not called unhandled.
-    upload.catch((error) => this.#stop.abort(error));
+    const ended = upload.catch((error) => this.#stop.abort(error));
+    this.#uploading.add(ended);
+    void ended.then(() => this.#uploading.delete(ended));
     batch.uploads.push(upload);
   }
 

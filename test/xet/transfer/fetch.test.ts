@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import test from 'ava';
 import fc from 'fast-check';
 import { Git2dbError } from '../../../src/xet/errors.ts';
-import { formatHash, parseHash } from '../../../src/xet/hash/xet-hash.ts';
+import { formatHash, hashesEqual, parseHash } from '../../../src/xet/hash/xet-hash.ts';
 import type { FileOutcome, TransferEvent } from '../../../src/xet/transfer/transfer.ts';
 import {
   chunk,
@@ -276,6 +276,22 @@ test('a store that sends other chunks than were asked for, or chunks without end
   rig.remote.faults = { readRecords: (run) => [run, run] };
   t.deepEqual(outcomes(await rig.fetch(files)), ['moved', 'moved']);
   for (const content of contents) t.true(rig.target.tryRead(hashOf(content))!.equals(content));
+});
+
+test('one description that nobody can read does not hide those of other files', async (t) => {
+  const rig = createRig(t);
+  const files = await rig.publish(chunkRun('a', 0, 3), chunkRun('b', 0, 3), chunkRun('c', 0, 3));
+  rig.remote.faults = {
+    findFiles: (found) => {
+      if (found.some((file) => file !== undefined && hashesEqual(file.fileHash, 0, files[1]!.hash, 0)))
+        throw new Git2dbError('REMOTE_INVALID', 'an impossible description');
+      return found;
+    },
+  };
+  const result = await rig.fetch(files);
+  t.deepEqual(outcomes(result), ['moved', 'failed', 'moved']);
+  t.deepEqual(codes(result), [undefined, 'REMOTE_INVALID', undefined]);
+  t.deepEqual(outcomes(await rig.push(files)), ['present', 'moved', 'present']);
 });
 
 test('a footer that is not that of the file is found out before it is believed', async (t) => {
