@@ -11,6 +11,7 @@ import type { LfsObject } from '../lfs/objects.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
 import { formatHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { StoreLayout } from '../xet/store/layout.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
 import type { FileOutcome, TransferEvent } from '../xet/transfer/transfer.ts';
@@ -109,6 +110,8 @@ class ContentPush {
   async #pushXet(pointers: readonly PushedPointer[], url: string): Promise<PushedFile[]> {
     if (pointers.length === 0) return [];
     const { dryRun, signal, onProgress, remote, cwd, env } = this.#options;
+    if (dryRun && (await this.#isUnmade(url)))
+      return pointers.map((pushed) => ({ ...nameOf(pushed), outcome: 'missing' }));
     const { remote: target, choice } = await this.#remotes.open(remote, 'push', url);
     this.#place = target.place;
     for (const { verdict, reason } of choice.candidates)
@@ -142,6 +145,14 @@ class ContentPush {
     } finally {
       local.close();
     }
+  }
+
+  /** A directory that the first push would make. */
+  async #isUnmade(url: string): Promise<boolean> {
+    const { place } = await this.#remotes.choose(this.#options.remote, 'push', url);
+    if (place?.kind !== 'directory' || new StoreLayout(place.path).exists()) return false;
+    this.#place = place.path;
+    return true;
   }
 
   async #pushLfs(pointers: readonly PushedPointer[], url: string): Promise<PushedFile[]> {
