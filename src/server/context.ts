@@ -20,6 +20,8 @@ export interface ServerContext {
   readonly xorbSlots: Slots;
   /** Uploads of whole objects, each of which holds what cutting it into chunks takes. */
   readonly objectSlots: Slots;
+  /** Shards of ordinary size. */
+  readonly smallSlots: Slots;
   /** Whoever holds a shard, or something else of tens of MiB, in memory. */
   readonly largeSlots: Slots;
   /** Milliseconds since 1970. */

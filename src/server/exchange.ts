@@ -107,7 +107,9 @@ export class Exchange {
     const start = performance.now();
     watch();
     try {
-      for await (const piece of this.request as AsyncIterable<Buffer>) {
+      // A body that is not read to its end does not end the connection: the answer still goes through it.
+      const pieces = this.request.iterator({ destroyOnReturn: false });
+      for await (const piece of pieces as AsyncIterable<Buffer>) {
         received += piece.length;
         this.bytesIn += piece.length;
         if (received > limit) throw tooLarge(limit);
@@ -190,7 +192,5 @@ export class Exchange {
 }
 
 function tooLarge(limit: number): HttpError {
-  return new HttpError(413, `the body is larger than the ${limit} bytes that are accepted here`, {
-    Connection: 'close',
-  });
+  return new HttpError(413, `the body is larger than the ${limit} bytes that are accepted here`);
 }

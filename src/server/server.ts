@@ -30,6 +30,11 @@ import { makeToken, type TokenScope } from './token.ts';
 
 /** Each holds a buffer of 1 MiB. */
 const XORB_UPLOADS = 32;
+/** Each holds up to 4 MiB, and what is made of it. */
+const SHARD_UPLOADS = 8;
+/** Of a body that was refused, bytes and time. */
+const MAX_DROPPED = 128 * 1024 * 1024;
+const DROP_MS = 30_000;
 /** Each holds some 6 MiB. */
 const OBJECT_UPLOADS = 8;
 
@@ -73,20 +78,20 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     runDirectory,
     xorbSlots: new Slots(XORB_UPLOADS),
     objectSlots: new Slots(OBJECT_UPLOADS),
+    smallSlots: new Slots(SHARD_UPLOADS),
     largeSlots: new Slots(1),
     now,
   };
   const router = new Router(allRoutes(context));
   const rate = limits.rate === undefined ? undefined : new RateLimit(limits.rate);
-  const stopping = new AbortController();
-  const active = new Set<Exchange>();
+  const active = new Map<Exchange, AbortController>();
   let isStopping = false;
 
   async function serve(request: IncomingMessage, response: ServerResponse): Promise<void> {
     const start = performance.now();
     const gone = new AbortController();
     const exchange = openExchange(request, response, gone.signal);
-    active.add(exchange);
+    active.set(exchange, gone);
     metrics.inFlight++;
     response.setHeader('X-Request-Id', exchange.id);
     let isAborted = false;
@@ -104,7 +109,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       if (isStopping) response.setHeader('Connection', 'close');
       await dispatch(exchange);
     } catch (error) {
-      if (gone.signal.aborted || stopping.signal.aborted) response.destroy();
+      if (gone.signal.aborted) response.destroy();
       else fail(exchange, error);
     }
   }
@@ -136,7 +141,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       base: publicUrl?.url ?? baseOf(request, listener),
       client: clientOf(request, options.trustProxy === true),
       idleTimeoutMs: limits.idleTimeoutMs,
-      signal: AbortSignal.any([gone, stopping.signal]),
+      signal: gone,
     });
   }
 
@@ -149,14 +154,13 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       response.destroy();
       return;
     }
-    // What is left of the body is not read: the connection cannot go on.
-    const headers =
-      request.complete || answer.status === 401 ? answer.headers : { ...answer.headers, Connection: 'close' };
+    // The client may not look at the answer before all of the body is sent: what is left is read and dropped,
+    // unless it is too much.
+    const isLong = (exchange.contentLength ?? 0) - exchange.bytesIn > MAX_DROPPED;
+    const headers = isLong ? { ...answer.headers, Connection: 'close' } : answer.headers;
     const body = { error: answer.message, message: answer.message, requestId: exchange.id };
     const isLfs = exchange.route.startsWith('lfs.');
-    response.once('finish', () => {
-      if (!request.complete) request.destroy();
-    });
+    response.once('finish', () => drop(request, isLong ? 0 : MAX_DROPPED));
     exchange.bytes(
       Buffer.from(
         `${JSON.stringify({ ...body, ...(answer.code === undefined ? {} : { code: answer.code }) })}\n`,
@@ -216,8 +220,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   }
   listener.maxConnections = limits.maxConnections;
   listener.on('drop', () => metrics.connectionDropped());
-  // Answers that nobody reads, and connections on which nothing comes.
-  listener.setTimeout(limits.idleTimeoutMs * 2, (socket) => (socket as Socket).destroy());
+  // Answers that nobody reads, and connections on which nothing comes; not those that wait for us.
+  listener.setTimeout(limits.idleTimeoutMs * 2, (socket: Socket) => {
+    const isOurTurn = [...active.keys()].some(
+      ({ request }) => request.socket === socket && request.complete && socket.writableLength === 0,
+    );
+    if (isOurTurn) socket.setTimeout(limits.idleTimeoutMs * 2);
+    else socket.destroy();
+  });
   listener.on('clientError', (error, socket) => {
     const status = errnoOf(error) === 'ERR_HTTP_REQUEST_TIMEOUT' ? '408 Request Timeout' : '400 Bad Request';
     if (socket.writable) socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
@@ -232,13 +242,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const closed = new Promise<void>((resolve) => listener.close(() => resolve()));
     listener.closeIdleConnections();
     const cut = setTimeout(() => {
-      stopping.abort(new DOMException('the server stops', 'AbortError'));
-      for (const { response } of active) response.destroy();
+      for (const [{ response }, gone] of active) {
+        gone.abort(new DOMException('the server stops', 'AbortError'));
+        response.destroy();
+      }
       listener.closeAllConnections();
     }, limits.graceMs);
     await closed;
     clearTimeout(cut);
-    stopping.abort(new DOMException('the server has stopped', 'AbortError'));
     await hook?.stop();
     rmSync(runDirectory, { recursive: true, force: true });
     finished();
@@ -256,6 +267,19 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     stop,
     stopped,
   };
+}
+
+/** Reads what is left of a body, `most` bytes of it, for nobody. */
+function drop(request: IncomingMessage, most: number): void {
+  if (request.complete) return;
+  const cut = setTimeout(() => request.destroy(), DROP_MS);
+  request.once('close', () => clearTimeout(cut));
+  let dropped = 0;
+  request.on('data', (piece: Buffer) => {
+    dropped += piece.length;
+    if (dropped > most) request.destroy();
+  });
+  request.resume();
 }
 
 function checkPublicUrl(text: string): { readonly url: string; readonly prefix: string } {

@@ -205,6 +205,17 @@ test('an expired data address makes it ask for the reconstruction again', async 
   t.true((await bytesOf(later)).equals(content));
 });
 
+test('a token that is about to end is exchanged for a new one', async (t) => {
+  const rig = await createServerRig(t);
+  const client = clientOf(rig);
+  const expiresAt = Math.floor(Date.now() / 1000) + 45;
+  const accessToken = `hf_${rig.server.token('write', { expiresAt })}`;
+  const content = randomBytes('short lived', 300_000);
+  await upload({ ...client, accessToken }, { 'a.bin': content });
+  t.true(client.asked.includes(`GET /${REPO}.git/info/xet/token`));
+  t.true((await bytesOf(await download(client, 'a.bin'))).equals(content));
+});
+
 test('datasets, other branches, deletions, empty files and a stale parent', async (t) => {
   const rig = await createServerRig(t);
   const client = clientOf(rig);

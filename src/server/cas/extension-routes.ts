@@ -16,9 +16,10 @@ import type { ServerContext } from '../context.ts';
 import type { Exchange } from '../exchange.ts';
 import { HttpError } from '../http-error.ts';
 import type { Route } from '../router.ts';
+import { TimeSlice } from '../time-slice.ts';
 
 /** Chunks and files looked up before others get their turn. */
-const CHUNKS_AT_ONCE = 4096;
+const CHUNKS_AT_ONCE = 2048;
 const FILES_AT_ONCE = 512;
 
 export function extensionRoutes(context: ServerContext): Route[] {
@@ -28,10 +29,11 @@ export function extensionRoutes(context: ServerContext): Route[] {
     const hashes = await readHashes(exchange, MAX_FILES_ASKED);
     context.metrics.storeOperation('findFiles');
     const found: StoreFile[] = [];
+    const slice = new TimeSlice();
     for (let at = 0; at < hashes.length; at += FILES_AT_ONCE) {
       const batch = await store.findFiles(hashes.slice(at, at + FILES_AT_ONCE), { signal: exchange.signal });
       for (const file of batch) if (file !== undefined) found.push(file);
-      await othersTurn();
+      await slice.pause();
     }
     // A shard has verification hashes for all of its files or for none.
     const areVerified = found.every(({ verification }) => verification !== undefined);
@@ -55,11 +57,12 @@ export function extensionRoutes(context: ServerContext): Route[] {
     splitHashes(body, MAX_CHUNKS_ASKED);
     context.metrics.storeOperation('findChunks');
     const runs: ChunkRun[] = [];
+    const slice = new TimeSlice();
     const step = CHUNKS_AT_ONCE * HASH_SIZE;
     for (let at = 0; at < body.length; at += step) {
       const found = await store.findChunks(body.subarray(at, at + step), { signal: exchange.signal });
       for (const run of found) runs.push({ ...run, at: run.at + at / HASH_SIZE });
-      await othersTurn();
+      await slice.pause();
     }
     exchange.bytes(encodeChunkRuns(runs), 'application/octet-stream');
   }
@@ -122,9 +125,4 @@ async function readHashes(exchange: Exchange, most: number): Promise<Uint8Array[
 function splitHashes(body: Uint8Array, most: number): Uint8Array[] {
   if (body.length % HASH_SIZE !== 0) throw new HttpError(400, `expected hashes of ${HASH_SIZE} bytes each`);
   return decodeHashes(body, most);
-}
-
-/** Lookups are synchronous in a directory: requests that wait come in between. */
-function othersTurn(): Promise<void> {
-  return new Promise((resolve) => setImmediate(resolve));
 }

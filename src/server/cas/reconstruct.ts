@@ -5,6 +5,7 @@ import { formatHash } from '../../xet/hash/xet-hash.ts';
 import type { Term } from '../../xet/shard/file-info.ts';
 import type { CallOptions, ServableStore, StoreFile } from '../../xet/store/store.ts';
 import type { XorbFooter } from '../../xet/xorb/format.ts';
+import { TimeSlice } from '../time-slice.ts';
 import { splitForUrls } from './data-url.ts';
 
 /** More terms than that in one answer would be tens of MiB of JSON. */
@@ -20,6 +21,7 @@ export class FetchPlan {
   readonly #store: ServableStore;
   readonly #options: CallOptions;
   readonly #ranges = new Map<string, FetchRange[]>();
+  readonly #slice = new TimeSlice();
   #terms = 0;
 
   constructor(store: ServableStore, options: CallOptions) {
@@ -67,6 +69,7 @@ export class FetchPlan {
   }
 
   async #footer(term: Term): Promise<XorbFooter> {
+    await this.#slice.pause();
     const footer = await this.#store.readFooter(term.xorbHash, this.#options);
     if (footer !== undefined && term.end <= footer.count) return footer;
     throw new Git2dbError(

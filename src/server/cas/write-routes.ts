@@ -13,6 +13,8 @@ import { MAX_XORB_UPLOAD, XorbCheck } from './xorb-check.ts';
 
 /** A shard of somebody who sends a footer, too. */
 const MAX_SHARD_BODY = MAX_SHARD_UPLOAD + 4096;
+/** Bytes; that of a new file of 1 GiB has less than 1 MiB. */
+const SMALL_SHARD = 4 * 1024 * 1024;
 /** The last line is said again this often while nothing new is to be told. */
 const REPEAT_MS = 15_000;
 
@@ -47,8 +49,9 @@ export function writeRoutes(context: ServerContext): Route[] {
     try {
       for await (const piece of exchange.body(Math.min(limits.maxUpload, MAX_SHARD_BODY)))
         await spool.write(piece);
-      // One at a time: a shard is up to 64 MiB, and what is made of it as much again.
-      return await context.largeSlots.run(signal, async () => {
+      // Large ones one at a time: a shard is up to 64 MiB, and what is made of it as much again.
+      const slots = spool.size > SMALL_SHARD ? context.largeSlots : context.smallSlots;
+      return await slots.run(signal, async () => {
         const bytes = (await concat(spool)).subarray(0, MAX_SHARD_UPLOAD);
         await checkSha256Claims(store, bytes, {
           signal,
