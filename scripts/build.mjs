@@ -88,7 +88,7 @@ async function bundle() {
     target: 'node20',
     minifySyntax: true,
     minifyWhitespace: true,
-    external: ['@napi-rs/blake-hash', 'koffi'],
+    external: ['@napi-rs/blake-hash', 'koffi', 'undici', '@aws-sdk/client-s3'],
     legalComments: 'none',
     logLevel: 'warning',
     outdir: bin,
@@ -107,8 +107,8 @@ async function bundle() {
   const librariesApart = {
     name: 'libraries-apart',
     setup(builder) {
-      builder.onResolve({ filter: /\/(registry|large-files)-library\.ts$/ }, ({ path }) => ({
-        path: `./git2db-${/(registry|large-files)-library/.exec(path)[1]}.js`,
+      builder.onResolve({ filter: /\/(registry|large-files|server)-library\.ts$/ }, ({ path }) => ({
+        path: `./git2db-${/(registry|large-files|server)-library/.exec(path)[1]}.js`,
         external: true,
       }));
     },
@@ -119,7 +119,10 @@ async function bundle() {
   await Promise.all([
     build({
       ...common,
-      entryPoints: { 'git2db-filter': 'src/filter-process/main.ts' },
+      entryPoints: {
+        'git2db-filter': 'src/filter-process/main.ts',
+        'git2db-lfs-filter': 'src/filter-process/lfs-main.ts',
+      },
       banner: { js: program },
       plugins: [coreApart],
     }),
@@ -144,6 +147,7 @@ async function bundle() {
       entryPoints: {
         'git2db-registry-core': 'src/cli/registry-library.ts',
         'git2db-large-files-core': 'src/cli/large-files-library.ts',
+        'git2db-server-core': 'src/cli/server-library.ts',
       },
       banner: { js: url },
       external: [...common.external, 'isomorphic-git'],
@@ -162,10 +166,10 @@ async function bundle() {
   const runner = readFileSync('scripts/run-cached.cjs', 'utf8');
   for (const name of ['git2db', 'git2db-mount'])
     writeFileSync(join(bin, `${name}.js`), `${program}\n${runner}`);
-  for (const name of ['git2db-registry', 'git2db-large-files', 'fuse-server', 'fuse-loop'])
+  for (const name of ['git2db-registry', 'git2db-large-files', 'git2db-server', 'fuse-server', 'fuse-loop'])
     writeFileSync(join(bin, `${name}.js`), runner);
   await makeCaches(bin);
-  for (const name of ['git2db', 'git2db-filter', 'git2db-mount']) {
+  for (const name of ['git2db', 'git2db-filter', 'git2db-lfs-filter', 'git2db-mount']) {
     chmodSync(join(bin, `${name}.js`), 0o755);
   }
 }
@@ -190,7 +194,7 @@ async function makeCaches(bin) {
   const script = 'scripts/make-cache.cjs';
   const scratch = mkdtempSync(join(tmpdir(), 'git2db-build-'));
   const env = scratchRepository(scratch);
-  const git2db = files('git2db', 'git2db-registry', 'git2db-large-files');
+  const git2db = files('git2db', 'git2db-registry', 'git2db-large-files', 'git2db-server');
   try {
     for (const args of [
       [script, '--try', scratch, JSON.stringify(ORDINARY), ...git2db],

@@ -97,6 +97,9 @@ export const EXIT_CODES: Readonly<Record<ErrorCode, number>> = {
   OBJECT_MISSING: 80,
   PATH_INVALID: 81,
   OWNER_DUBIOUS: 82,
+  REMOTE_FORBIDDEN: 83,
+  REMOTE_MISSING: 84,
+  REMOTE_INVALID: 85,
 };
 
 export function exitCodeOf(error: unknown): number {

@@ -50,6 +50,11 @@ export interface Operands {
 
 export const NO_OPERANDS: Operands = { usage: '', min: 0, max: 0 };
 
+export interface InterruptOptions {
+  /** Called at SIGHUP, which then interrupts nothing. */
+  readonly onHangup?: () => void;
+}
+
 /** What a command may know of the world. Only main.ts looks at `process`. */
 export interface CommandContext {
   readonly output: Output;
@@ -63,7 +68,7 @@ export interface CommandContext {
    * From this call on, Ctrl-C and SIGTERM abort the returned signal instead of ending the process.
    * For commands that have something to tidy up; the second Ctrl-C ends the process all the same.
    */
-  readonly interruptible: () => AbortSignal;
+  readonly interruptible: (options?: InterruptOptions) => AbortSignal;
 }
 
 export interface CommandDefinition<O extends OptionSpecs> {
@@ -92,7 +97,7 @@ export function defineCommand<const O extends OptionSpecs>(definition: CommandDe
   return definition as unknown as Command;
 }
 
-/** A word that only leads to other commands: `xet`. */
+/** A word that only leads to other commands: `xet`. (A command may have further commands below it, too: `serve`.) */
 export interface CommandGroup {
   readonly path: readonly string[];
   readonly summary: string;

@@ -44,14 +44,16 @@ export function completionScript(
 
 function treeOf(commands: readonly Command[], groups: readonly CommandGroup[]): Node[] {
   const all = [...groups, ...commands];
+  const membersOf = (path: readonly string[]) =>
+    all
+      .filter(
+        (other) => other.path.length === path.length + 1 && path.every((word, i) => other.path[i] === word),
+      )
+      .map((other) => [other.path.at(-1)!, other.summary] as const);
   const inner = [{ path: [] as readonly string[] }, ...groups].map(
     ({ path }): Node => ({
       path: path.join(' '),
-      members: all
-        .filter(
-          (other) => other.path.length === path.length + 1 && path.every((word, i) => other.path[i] === word),
-        )
-        .map((other) => [other.path.at(-1)!, other.summary]),
+      members: membersOf(path),
       options: Object.entries(COMMON_OPTIONS).filter(([name]) => name === 'help' || name === 'version'),
       operands: [],
       kinds: [],
@@ -61,7 +63,7 @@ function treeOf(commands: readonly Command[], groups: readonly CommandGroup[]): 
   const leaves = commands.map(
     ({ path, options, operands }): Node => ({
       path: path.join(' '),
-      members: [],
+      members: membersOf(path),
       options: [...Object.entries(options), ...Object.entries(COMMON_OPTIONS)],
       operands: operands.choices ?? [],
       kinds: operands.complete === undefined ? [] : [operands.complete].flat(),

@@ -32,18 +32,30 @@ export function helpText(owner: Command | CommandGroup, catalogue: Catalogue, co
 
 /** Teaches `parser` the members of `group`. */
 function describeGroup(parser: Argv, group: CommandGroup, catalogue: Catalogue): Argv {
-  const depth = group.path.length;
-  const isMember = ({ path }: { readonly path: readonly string[] }) =>
-    path.length === depth + 1 && group.path.every((word, i) => path[i] === word);
-  for (const inner of catalogue.groups.filter(isMember)) {
-    parser.command(inner.path[depth]!, inner.summary, (y) => describeGroup(y, inner, catalogue));
+  for (const inner of catalogue.groups.filter((other) => isMember(other, group))) {
+    parser.command(inner.path.at(-1)!, inner.summary, (y) => describeGroup(y, inner, catalogue));
   }
-  for (const command of catalogue.commands.filter(isMember)) {
-    parser.command(command.path[depth]!, command.summary, (y) => describeCommand(y, command));
-  }
-  return parser
+  return describeMembers(parser, group, catalogue)
     .usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description)}`)
     .epilogue(`"${commandLine(group)} COMMAND --help" is the manual of a command.`);
+}
+
+/** Commands of a group, or below a command. */
+function describeMembers(parser: Argv, owner: Command | CommandGroup, catalogue: Catalogue): Argv {
+  for (const command of catalogue.commands.filter((other) => isMember(other, owner))) {
+    parser.command(command.path.at(-1)!, command.summary, (y) =>
+      describeMembers(describeCommand(y, command), command, catalogue),
+    );
+  }
+  return parser;
+}
+
+interface Named {
+  readonly path: readonly string[];
+}
+
+function isMember({ path }: Named, owner: Named): boolean {
+  return path.length === owner.path.length + 1 && owner.path.every((word, i) => path[i] === word);
 }
 
 function describeCommand(parser: Argv, command: Command): Argv {

@@ -1,6 +1,7 @@
 /** The program `git2db`: the process on one side, program.ts on the other. */
 import { constants } from 'node:os';
 import { EXIT_INTERRUPTED, EXIT_PIPE } from '../exit-codes.ts';
+import type { InterruptOptions } from './command.ts';
 import { runProgram } from './program.ts';
 
 // A closed pipe (`| head`) ends the run without a word; nothing can be said on a lost stderr either.
@@ -13,9 +14,11 @@ for (const stream of [process.stdout, process.stderr]) {
 
 let stoppedBy: NodeJS.Signals | undefined;
 
-function interruptible(): AbortSignal {
+function interruptible({ onHangup }: InterruptOptions = {}): AbortSignal {
   const controller = new AbortController();
+  if (onHangup !== undefined) process.on('SIGHUP', onHangup);
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) {
+    if (signal === 'SIGHUP' && onHangup !== undefined) continue;
     process.once(signal, () => {
       stoppedBy = signal;
       controller.abort();

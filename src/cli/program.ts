@@ -9,6 +9,7 @@ import { Git2dbError, messageOf } from '../xet/errors.ts';
 import {
   COMMON_OPTIONS,
   type Command,
+  type CommandContext,
   type CommandGroup,
   type OptionSpec,
   type OptionSpecs,
@@ -27,7 +28,7 @@ export interface Host {
   readonly stdin: number;
   readonly stdout: Sink;
   readonly stderr: Sink;
-  readonly interruptible: () => AbortSignal;
+  readonly interruptible: CommandContext['interruptible'];
 }
 
 const EVERYTHING: Catalogue = { commands: COMMANDS, groups: COMMAND_GROUPS };

@@ -26,14 +26,26 @@ export function splitWords(argv: readonly string[], { commands, groups }: Catalo
   let group = ROOT;
   for (;;) {
     const words = split(argv, COMMON_OPTIONS);
-    const path = [...group.path, String(words._[group.path.length])].join(' ');
+    const path = pathOf(group, words);
     const command = commands.find((each) => each.path.join(' ') === path);
-    if (command !== undefined)
-      return { owner: command, words: split(argv, { ...command.options, ...COMMON_OPTIONS }) };
+    if (command !== undefined) return splitOf(command, argv, commands);
     const inner = groups.find((each) => each.path.join(' ') === path);
     if (inner === undefined) return { owner: group, words };
     group = inner;
   }
+}
+
+/** A command may have others below it (`serve token`), which its next word names. */
+function splitOf(command: Command, argv: readonly string[], commands: readonly Command[]): SplitLine {
+  const words = split(argv, { ...command.options, ...COMMON_OPTIONS });
+  const path = pathOf(command, words);
+  const member = commands.find((each) => each.path.join(' ') === path);
+  return member === undefined ? { owner: command, words } : splitOf(member, argv, commands);
+}
+
+/** That of what the next word would name. */
+function pathOf({ path }: { readonly path: readonly string[] }, words: Words): string {
+  return [...path, String(words._[path.length])].join(' ');
 }
 
 export function commandLine(owner: { readonly path: readonly string[] }): string {

@@ -2,8 +2,10 @@
  * What the filter needs to know, resolved once, at the first file: repository, store, settings.
  * Settings come from git (`xet.*`), and a few from the environment.
  */
-import { isAbsolute, join, resolve } from 'node:path';
+import { existsSync, readFileSync } from 'node:fs';
+import { dirname, isAbsolute, join, resolve } from 'node:path';
 import { GitConfig } from '../git/config.ts';
+import { PathPatterns } from '../git/path-patterns.ts';
 import { findRepository, type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import type { CompressionMode } from '../xet/compress/scheme.ts';
 import { Git2dbError } from '../xet/errors.ts';
@@ -19,12 +21,25 @@ export interface FilterConfig {
   /** What smudge does when content is missing; damaged content is always an error. */
   readonly onMissing: 'error' | 'pointer';
   readonly skipSmudge: boolean;
+  /** Whether a remote that is no directory of this machine may have what is missing here: it is worth asking. */
+  mayFetch(kind: 'xet' | 'lfs'): boolean;
   readonly objectFormat: 'sha1' | 'sha256';
   readonly indexPath: string;
   readonly kernels: KernelChoice;
+  readonly lfs: LfsConfig;
 }
 
-const KEYS = '^(xet\\.|remote\\..*\\.url$|extensions\\.objectformat$)';
+/** What matters for LFS pointers alone. */
+export interface LfsConfig {
+  /** Directories `objects` of git-lfs on this machine: the repository's own first, then those it borrows from. */
+  objectDirs(): readonly string[];
+  /** False: nothing is to be downloaded for this path of a checkout, its pointer stands for it. */
+  mayDownload(path: Uint8Array): boolean;
+}
+
+const KEYS =
+  '^(xet\\.|lfs\\.(url|storage|fetchinclude|fetchexclude)$|remote\\..*\\.(url|xeturl|lfsurl)$|' +
+  'url\\..*\\.insteadof$|extensions\\.objectformat$)';
 
 /** Throws NOT_A_REPOSITORY or INVALID_CONFIG. */
 export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterConfig {
@@ -45,9 +60,57 @@ export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterCon
     fsync: choice(config, 'xet.fsync', ['batch', 'none']),
     onMissing: choice(config, 'xet.onMissing', ['error', 'pointer']),
     skipSmudge: isTrue(env.GIT2DB_SKIP_SMUDGE) || config.bool('xet.skipSmudge', false),
+    mayFetch: fetching(config, repository),
     objectFormat: config.get('extensions.objectFormat') === 'sha256' ? 'sha256' : 'sha1',
     indexPath: env.GIT_INDEX_FILE ? resolve(cwd, env.GIT_INDEX_FILE) : join(repository.gitDir, 'index'),
     kernels: kernelChoice(env),
+    lfs: {
+      objectDirs: once(() => lfsObjectDirs(config, repository)),
+      mayDownload: downloadRule(config, env),
+    },
+  };
+}
+
+/** `lfs.storage` (a relative path starts at the common git directory), then the repositories that objects are borrowed from. */
+function lfsObjectDirs(config: GitConfig, repository: RepositoryPaths): string[] {
+  const { commonDir } = repository;
+  const storage = config.get('lfs.storage');
+  const own = resolve(commonDir, storage === undefined || storage === '' ? 'lfs' : storage);
+  const lent = [...alternatesOf(commonDir), ...localRemotes(config, repository).map((r) => r.commonDir)];
+  return [...new Set([own, ...lent.map((dir) => join(dir, 'lfs'))])].map((dir) => join(dir, 'objects'));
+}
+
+/** Git directories whose objects are used here (gitrepository-layout, objects/info/alternates). */
+function alternatesOf(commonDir: string): string[] {
+  let text: string;
+  try {
+    text = readFileSync(join(commonDir, 'objects', 'info', 'alternates'), 'utf8');
+  } catch {
+    return [];
+  }
+  return text
+    .split('\n')
+    .filter((line) => line !== '' && !line.startsWith('#'))
+    .map((line) => dirname(resolve(commonDir, 'objects', line)));
+}
+
+/** GIT_LFS_SKIP_SMUDGE, lfs.fetchinclude and lfs.fetchexclude (patterns between commas), as git-lfs has them. */
+function downloadRule(config: GitConfig, env: NodeJS.ProcessEnv): (path: Uint8Array) => boolean {
+  if (isTrue(env.GIT_LFS_SKIP_SMUDGE)) return () => false;
+  const list = (key: string) =>
+    (config.get(key) ?? '')
+      .split(',')
+      .map((pattern) => pattern.trim())
+      .filter((pattern) => pattern !== '');
+  const patterns = once(() => new PathPatterns(list('lfs.fetchinclude'), list('lfs.fetchexclude')));
+  return (path) => patterns().matches(path);
+}
+
+function once<T>(make: () => T): () => T {
+  let made: { readonly value: T } | undefined;
+  return () => {
+    made ??= { value: make() };
+    return made.value;
   };
 }
 
@@ -61,14 +124,52 @@ export function storeDirectory(config: GitConfig, commonDir: string, env: NodeJS
 
 /** Stores of remotes that are directories of this machine. */
 function sourceStores(config: GitConfig, repository: RepositoryPaths, env: NodeJS.ProcessEnv): string[] {
-  const found = new Set<string>();
-  for (const { key, value } of config.entries()) {
-    if (!key.startsWith('remote.') || value === undefined) continue;
-    const source = localRepository(value, repository);
-    if (source === undefined || source.commonDir === repository.commonDir) continue;
-    found.add(storeDirectory(sourceConfig(source), source.commonDir, env));
-  }
-  return [...found];
+  const stores = localRemotes(config, repository).map((source) =>
+    storeDirectory(sourceConfig(source), source.commonDir, env),
+  );
+  return [...new Set(stores)];
+}
+
+/**
+ * From the configuration alone; that there is nothing after all is found out by whoever asks. A URL of ssh leads to an
+ * LFS server, but to no Xet store.
+ */
+function fetching(config: GitConfig, repository: RepositoryPaths): FilterConfig['mayFetch'] {
+  const isWanted = config.bool('xet.fetchOnSmudge', true);
+  const urls = () => remoteUrls(config).filter((url) => localRepository(url, repository) === undefined);
+  const hasXetPlace = once(
+    () =>
+      config.entries().some(({ key, value }) => value && (key === 'xet.remote' || key.endsWith('.xeturl'))) ||
+      urls().some((url) => /^https?:/i.test(url) || isRewritten(config, url)) ||
+      (repository.workTree !== undefined && existsSync(join(repository.workTree, '.gitxet'))),
+  );
+  const hasLfsServer = once(
+    () => config.entries().some(({ key }) => /(?:^lfs\.url|\.lfsurl)$/.test(key)) || urls().length > 0,
+  );
+  return (kind) => isWanted && (hasXetPlace() || (kind === 'lfs' && hasLfsServer()));
+}
+
+/** By url.<base>.insteadOf. */
+function isRewritten(config: GitConfig, url: string): boolean {
+  return config
+    .entries()
+    .some(({ key, value }) => key.startsWith('url.') && value !== undefined && url.startsWith(value));
+}
+
+function remoteUrls(config: GitConfig): string[] {
+  return config
+    .entries()
+    .flatMap(({ key, value }) =>
+      key.startsWith('remote.') && key.endsWith('.url') && value !== undefined ? [value] : [],
+    );
+}
+
+/** Remotes that are repositories of this machine. */
+function localRemotes(config: GitConfig, repository: RepositoryPaths): RepositoryPaths[] {
+  return remoteUrls(config).flatMap((url) => {
+    const source = localRepository(url, repository);
+    return source === undefined || source.commonDir === repository.commonDir ? [] : [source];
+  });
 }
 
 function localRepository(url: string, repository: RepositoryPaths): RepositoryPaths | undefined {

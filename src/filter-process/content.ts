@@ -11,6 +11,7 @@ import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
 import { Uploader } from '../xet/upload.ts';
 import type { FilterConfig } from './config.ts';
+import { findLfsObject, hasSha256, type LfsSource, lfsContentMissing } from './lfs-content.ts';
 
 export class Content {
   readonly config: FilterConfig;
@@ -67,6 +68,48 @@ export class Content {
       if (file !== undefined) return file.size;
     }
     return undefined;
+  }
+
+  /** Where content of this SHA-256 is on this machine, as far as that can be told without reading it all. */
+  findLfs(sha256: string, size: number): LfsSource | undefined {
+    const claims = this.#filesOf(sha256, size);
+    if (claims.length > 0) return { kind: 'chunks', plan: () => this.#planClaims(claims, sha256, size) };
+    const path = findLfsObject(this.config.lfs.objectDirs(), sha256, size, (damaged) =>
+      this.#warn(`${damaged} is not what its name says: passed over; git lfs fsck tells more`),
+    );
+    return path === undefined ? undefined : { kind: 'object', path };
+  }
+
+  /** Where the bytes of an LFS object are among our chunks. Throws CONTENT_MISSING. */
+  planLfs(sha256: string, size: number): ReadPlan {
+    const claims = this.#filesOf(sha256, size);
+    if (claims.length > 0) return this.#planClaims(claims, sha256, size);
+    throw lfsContentMissing(sha256, size, [...this.places(), ...this.config.lfs.objectDirs()]);
+  }
+
+  /** Hashes of files that some store says have this SHA-256. */
+  #filesOf(sha256: string, size: number): Uint8Array[] {
+    const own = this.store.findSha256(sha256).filter((hash) => this.store.findFile(hash)?.size === size);
+    if (own.length > 0) return own;
+    this.#sources ??= this.#openSources();
+    return this.#sources.flatMap((source) =>
+      source.findSha256(sha256).filter((hash) => source.findFile(hash)?.size === size),
+    );
+  }
+
+  /** Of several files that claim to be it, the one that is. */
+  #planClaims(claims: readonly Uint8Array[], sha256: string, size: number): ReadPlan {
+    let failure: unknown;
+    for (const hash of claims) {
+      try {
+        const plan = this.plan(formatHash(hash), size);
+        if (claims.length === 1 || hasSha256(this.downloader.read(plan), sha256)) return plan;
+      } catch (error) {
+        if (!(error instanceof Git2dbError)) throw error;
+        failure = error;
+      }
+    }
+    throw failure ?? lfsContentMissing(sha256, size, this.places());
   }
 
   /** Directories of the stores that were asked for content so far. */

@@ -2,7 +2,7 @@
 import { setFlagsFromString } from 'node:v8';
 import { packageVersion } from '../version.ts';
 import { loadFilterConfig } from './config.ts';
-import { LargeFileFilter, type Report } from './large-file-filter.ts';
+import { LargeFileFilter, type PointerKind, type Report } from './large-file-filter.ts';
 import { convertOne } from './one-file.ts';
 
 export { convertOne, packageVersion };
@@ -11,6 +11,6 @@ export { convertOne, packageVersion };
 // its JavaScript early costs more than it gives (a tenth of the CPU time of checking out many files).
 setFlagsFromString('--interrupt-budget=1000000');
 
-export function openFilter(report: Report): LargeFileFilter {
-  return new LargeFileFilter(() => loadFilterConfig(process.cwd(), process.env), report);
+export function openFilter(report: Report, kind: PointerKind): LargeFileFilter {
+  return new LargeFileFilter(() => loadFilterConfig(process.cwd(), process.env), report, kind);
 }

@@ -64,6 +64,12 @@ export class DelayQueue<T> {
     return paths;
   }
 
+  /** The value of an outstanding path; undefined if it is not outstanding. */
+  get(path: Uint8Array): T | undefined {
+    const key = keyOf(path);
+    return (this.#listed.get(key) ?? this.#waiting.get(key))?.value;
+  }
+
   /** Takes the value of an outstanding path out of the queue; undefined if it is not outstanding. */
   deliver(path: Uint8Array): T | undefined {
     const key = keyOf(path);

@@ -2,11 +2,16 @@
  * The two conversions behind git's requests: clean (content -> pointer) and smudge (pointer ->
  * content). Both are total and give a fixed point: clean(pointer) = pointer, smudge(anything that is
  * no pointer) = the same bytes.
+ *
+ * There are two kinds of this filter. `xet` writes our pointers, `lfs` those of Git LFS; the stored content is the
+ * same. Each gives content for its own pointers and passes the other's both ways unchanged.
  */
+import { createHash, type Hash } from 'node:crypto';
 import { lstatSync } from 'node:fs';
 import { PARALLEL_BYTES, type VerifiedWindow } from '../xet/download.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { formatLfsPointer, parseLooseLfsPointer } from '../xet/pointer/lfs-pointer.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 import { formatPointer } from '../xet/pointer/xet-pointer.ts';
 import { QueuedFile } from '../xet/read-ahead.ts';
@@ -14,7 +19,9 @@ import type { FileUpload } from '../xet/upload.ts';
 import type { ContentOutput } from './answer.ts';
 import type { FilterConfig } from './config.ts';
 import { Content } from './content.ts';
+import { ContentFetcher, type MissingContent } from './content-fetcher.ts';
 import { DelayQueue } from './delay-queue.ts';
+import { ContentCheck, sendLfsObject } from './lfs-content.ts';
 import type { Room } from './pkt-input.ts';
 import type { CleanJob, Converter, OutputJob, SmudgeAnswer, SmudgeJob, SmudgeKeys } from './session.ts';
 import { createSpoolMemory, Spool } from './spool.ts';
@@ -23,11 +30,20 @@ import { quotePath } from './trace.ts';
 
 export type Report = (message: string) => void;
 
+/** Which pointers a filter writes and reads. */
+export type PointerKind = 'xet' | 'lfs';
+
 /** A delayed file: what git will ask for again. */
 interface Delayed {
   readonly file: QueuedFile;
   readonly pointer: Buffer;
   readonly path: Buffer;
+  readonly wanted: Wanted;
+}
+
+/** The content of a pointer, and whether it is on this machine, as far as can be told without reading it. */
+interface Wanted extends MissingContent {
+  readonly isHere: () => boolean;
 }
 
 /** Names that a summary lists before it says "and N more". */
@@ -36,22 +52,28 @@ const LISTED = 5;
 export class LargeFileFilter implements Converter {
   readonly #loadConfig: () => FilterConfig;
   readonly #report: Report;
+  readonly #kind: PointerKind;
   readonly #delayed = new DelayQueue<Delayed>();
   /** Requests come one after another, so one spool is in use at a time. */
   readonly #spoolMemory = createSpoolMemory();
   readonly #missing: Buffer[] = [];
   readonly #plain: Buffer[] = [];
+  readonly #extended: Buffer[] = [];
+  #fetcher: ContentFetcher | undefined;
   #content: Content | undefined;
   #staged: StagedPointers | undefined;
 
   /** `loadConfig` is called once, at the first file; `report` prints a line for the user. */
-  constructor(loadConfig: () => FilterConfig, report: Report) {
+  constructor(loadConfig: () => FilterConfig, report: Report, kind: PointerKind = 'xet') {
     this.#loadConfig = loadConfig;
     this.#report = report;
+    this.#kind = kind;
   }
 
   beginClean(path: Buffer): CleanJob {
-    return new Clean(path, this.#open(), (hash, size) => this.#pointerFor(path, hash, size));
+    if (this.#kind === 'xet')
+      return new Clean(path, this.#open(), (hash, size) => this.#pointerFor(path, hash, size));
+    return new LfsClean(path, this.#open(), (sha256, size) => this.#lfsPointerFor(path, sha256, size));
   }
 
   beginSmudge(keys: SmudgeKeys): SmudgeJob {
@@ -68,21 +90,55 @@ export class LargeFileFilter implements Converter {
     return this.#delayed.has(path);
   }
 
-  available(): Buffer[] {
-    const paths = this.#delayed.list();
-    // All can be given at once: what is not read yet is read in the order of this list.
-    if (paths.length > 0) this.#open().readAhead.start();
+  available(): Buffer[] | Promise<Buffer[]> {
+    this.#askForMissing();
+    return this.#fetcher === undefined ? this.#list() : this.#listWhenReady();
+  }
+
+  /** Those that can be given at once: what is not read yet is read in the order of this list. */
+  #list(): Buffer[] {
+    const paths = this.#delayed.list(({ wanted }) => this.#isSettled(wanted));
+    if (paths.length === 0) return paths;
+    const { readAhead } = this.#open();
+    for (const path of paths) readAhead.add((this.#delayed.get(path) as Delayed).file);
+    readAhead.start();
     return paths;
+  }
+
+  async #listWhenReady(): Promise<Buffer[]> {
+    for (;;) {
+      const change = this.#fetcher?.change();
+      const paths = this.#list();
+      if (paths.length > 0 || this.#delayed.waiting === 0) return paths;
+      await change;
+    }
+  }
+
+  /** All that is missing among the delayed files is fetched as one batch. */
+  #askForMissing(): void {
+    if (this.#delayed.waiting === 0 || !this.#open().config.mayFetch(this.#kind)) return;
+    const missing: MissingContent[] = [];
+    for (const { wanted } of this.#delayed.values())
+      if (this.#fetcher?.hasAsked(wanted) !== true && !wanted.isHere()) missing.push(wanted);
+    if (missing.length > 0) this.#startFetcher().ask(missing);
+  }
+
+  #startFetcher(): ContentFetcher {
+    this.#fetcher ??= new ContentFetcher({ cwd: process.cwd(), env: process.env });
+    return this.#fetcher;
+  }
+
+  /** Here, or fetched, or not to be had. */
+  #isSettled(wanted: Wanted): boolean {
+    return this.#fetcher?.hasAsked(wanted) !== true || this.#fetcher.stateOf(wanted) !== undefined;
   }
 
   deliver(path: Buffer): OutputJob {
     const delayed = this.#delayed.deliver(path);
     if (delayed === undefined)
       throw new Git2dbError('PROTOCOL', 'git asks for a delayed file that was not delayed');
-    const { file, pointer } = delayed;
-    return this.#job(path, pointer, (output) => {
-      giveAll(this.#open().readAhead.read(file), file.size, output);
-    });
+    const { file, pointer, wanted } = delayed;
+    return this.#job(path, pointer, { file, wanted, isQueued: true });
   }
 
   meanwhile(): void {
@@ -96,6 +152,7 @@ export class LargeFileFilter implements Converter {
   /** Publishes what was stored and prints the summaries. */
   async end(): Promise<void> {
     this.#staged?.close();
+    await this.#fetcher?.close();
     await this.#content?.seal();
     if (this.#missing.length > 0) {
       this.#report(
@@ -105,8 +162,15 @@ export class LargeFileFilter implements Converter {
     }
     if (this.#plain.length > 0) {
       this.#report(
-        `${count(this.#plain, 'file has', 'files have')} filter=xet but ${this.#plain.length === 1 ? 'is' : 'are'} stored in git as plain content: ` +
-          `${names(this.#plain)}. To turn that into pointers: git2db xet track --renormalize`,
+        `${count(this.#plain, 'file has', 'files have')} filter=${this.#kind} but ${this.#plain.length === 1 ? 'is' : 'are'} stored in git as plain content: ` +
+          `${names(this.#plain)}. To turn that into pointers: ` +
+          (this.#kind === 'xet' ? 'git2db xet track --renormalize' : 'git add --renormalize .'),
+      );
+    }
+    if (this.#extended.length > 0) {
+      this.#report(
+        `${count(this.#extended, 'file is', 'files are')} left as pointers because of LFS extensions, which git2db does not run: ` +
+          `${names(this.#extended)}. Get the content with: git lfs checkout`,
       );
     }
   }
@@ -117,7 +181,19 @@ export class LargeFileFilter implements Converter {
   }
 
   #pointerFor(path: Buffer, hash: string, size: number): Buffer | Promise<Buffer> {
-    return this.#stagedPointers().answer(path, formatPointer(hash, size), hash, size);
+    return this.#stagedPointers().answer(path, formatPointer(hash, size), (staged) => {
+      const pointer = sniffPointer(staged);
+      if (pointer === undefined || pointer.kind === 'lfs' || pointer.kind === 'xet') return false;
+      return pointer.hash === hash && (pointer.size === undefined || pointer.size === size);
+    });
+  }
+
+  /** A pointer that git-lfs reads and would write otherwise today stays as it is in git. */
+  #lfsPointerFor(path: Buffer, sha256: string, size: number): Buffer | Promise<Buffer> {
+    return this.#stagedPointers().answer(path, formatLfsPointer(sha256, size), (staged) => {
+      const pointer = parseLooseLfsPointer(staged);
+      return pointer?.sha256 === sha256 && pointer.size === size && !pointer.hasExtensions;
+    });
   }
 
   #stagedPointers(): StagedPointers {
@@ -135,6 +211,7 @@ export class LargeFileFilter implements Converter {
   }
 
   #smudge(keys: SmudgeKeys, spool: Spool): SmudgeAnswer {
+    if (this.#kind === 'lfs') return this.#smudgeLfs(keys, spool);
     const bytes = spool.size <= POINTER_MAX ? spool.bytes() : undefined;
     const pointer = bytes && sniffPointer(bytes);
     if (bytes === undefined || pointer === undefined || pointer.kind === 'lfs') {
@@ -144,48 +221,134 @@ export class LargeFileFilter implements Converter {
     const content = this.#open();
     if (content.config.skipSmudge) return verbatim(bytes);
     if (pointer.size === 0 || isZeroHash(parseHash(pointer.hash))) return emptyFile(pointer);
-    const plan = () => content.plan(pointer.hash, pointer.size);
-    const file = new QueuedFile(pointer.size ?? 0, plan);
-    const text = Buffer.from(bytes);
-    if (keys.canDelay && this.#isDelaySafe(keys)) {
-      content.readAhead.add(file);
-      this.#delayed.add(keys.path, { file, pointer: text, path: keys.path });
-      return { kind: 'delayed' };
-    }
-    return this.#job(keys.path, text, (output) => {
-      if (file.size >= PARALLEL_BYTES) {
-        content.readAhead.add(file);
-        giveAll(content.readAhead.read(file), file.size, output);
-      } else {
-        giveAll(content.downloader.read(plan()), file.size, output);
-      }
-    });
+    const file = new QueuedFile(pointer.size ?? 0, () => content.plan(pointer.hash, pointer.size));
+    const wanted = {
+      kind: 'xet',
+      hash: pointer.hash,
+      size: pointer.size,
+      isHere: () => content.findSize(pointer.hash) !== undefined,
+    } as const;
+    return this.#giveFile(keys, Buffer.from(bytes), file, wanted);
   }
 
-  /** Content, or the pointer itself when the content is missing and the user prefers that. */
-  #job(path: Buffer, pointer: Buffer, write: (output: ContentOutput) => void): OutputJob {
+  #smudgeLfs(keys: SmudgeKeys, spool: Spool): SmudgeAnswer {
+    const bytes = spool.size < POINTER_MAX ? spool.bytes() : undefined;
+    const pointer = bytes && parseLooseLfsPointer(bytes);
+    if (bytes === undefined || pointer === undefined) {
+      const isOther = bytes !== undefined && sniffPointer(bytes) !== undefined;
+      if (!isOther && spool.size > 0) this.#plain.push(keys.path);
+      return { kind: 'content', write: (output) => spool.write(output), dispose: () => spool.dispose() };
+    }
+    const content = this.#open();
+    const { sha256, size } = pointer;
+    const text = Buffer.from(bytes);
+    if (pointer.hasExtensions) this.#extended.push(keys.path);
+    if (pointer.hasExtensions || content.config.skipSmudge) return verbatim(text);
+    if (size === 0) return { kind: 'content', write: () => {} };
+    const source = content.findLfs(sha256, size);
+    if (source?.kind === 'object')
+      return { kind: 'content', write: (output) => sendLfsObject(source.path, sha256, size, output) };
+    // As git-lfs has it: what need not be downloaded is given all the same.
+    if (source === undefined && !content.config.lfs.mayDownload(keys.path)) return verbatim(text);
+    const plan = source?.plan ?? (() => content.planLfs(sha256, size));
+    const wanted = { kind: 'lfs', hash: sha256, size, isHere: () => source !== undefined } as const;
+    return this.#giveFile(keys, text, new QueuedFile(size, plan), wanted);
+  }
+
+  /** Content of a pointer whose text is `text`, now or when git asks again. */
+  #giveFile(keys: SmudgeKeys, text: Buffer, file: QueuedFile, wanted: Wanted): SmudgeAnswer {
+    if (keys.canDelay && this.#isDelaySafe(keys)) {
+      this.#delayed.add(keys.path, { file, pointer: text, path: keys.path, wanted });
+      return { kind: 'delayed' };
+    }
+    return this.#job(keys.path, text, { file, wanted, isQueued: false });
+  }
+
+  /** Content, or the pointer itself when the content is nowhere and the user prefers that. */
+  #job(path: Buffer, pointer: Buffer, content: GivenContent): OutputJob {
     return {
       kind: 'content',
       write: (output) => {
-        let begun = false;
+        const given = new GivenOutput(output);
         try {
-          write({
-            content: (bytes) => {
-              begun = true;
-              output.content(bytes);
-            },
-            sync: () => output.sync(),
-          });
+          this.#write(content, given);
         } catch (error) {
-          const missing = error instanceof Git2dbError && error.code === 'CONTENT_MISSING';
           // Missing content shows while planning; what goes missing after the first byte is a failure.
-          if (begun || !missing || this.#open().config.onMissing !== 'pointer') throw error;
-          this.#missing.push(path);
-          output.content(pointer);
+          if (given.hasBegun || !isMissing(error)) throw error;
+          if (this.#open().config.mayFetch(this.#kind))
+            return this.#fetchAndWrite(path, pointer, content, output);
+          this.#leavePointer(path, pointer, output, error);
         }
       },
     };
   }
+
+  #write({ file, wanted, isQueued }: GivenContent, output: ContentOutput): void {
+    const { readAhead, downloader } = this.#open();
+    const sha256 = wanted.kind === 'lfs' ? wanted.hash : undefined;
+    if (!isQueued && file.size < PARALLEL_BYTES) {
+      giveAll(downloader.read(file.plan()), file.size, output, sha256);
+      return;
+    }
+    if (!isQueued) readAhead.add(file);
+    giveAll(readAhead.read(file), file.size, output, sha256);
+  }
+
+  async #fetchAndWrite(
+    path: Buffer,
+    pointer: Buffer,
+    { file, wanted }: GivenContent,
+    output: ContentOutput,
+  ): Promise<void> {
+    const fetched = await this.#startFetcher().fetch(wanted);
+    if (fetched !== true) return this.#leavePointer(path, pointer, output, withRemedy(fetched));
+    const sha256 = wanted.kind === 'lfs' ? wanted.hash : undefined;
+    giveAll(this.#open().downloader.read(file.plan()), file.size, output, sha256);
+  }
+
+  /** Throws `reason` unless pointers may stand for what is missing. */
+  #leavePointer(path: Buffer, pointer: Buffer, output: ContentOutput, reason: unknown): void {
+    if (this.#open().config.onMissing !== 'pointer') throw reason;
+    this.#missing.push(path);
+    output.content(pointer);
+  }
+}
+
+interface GivenContent {
+  readonly file: QueuedFile;
+  readonly wanted: Wanted;
+  /** It is among the files that are read ahead. */
+  readonly isQueued: boolean;
+}
+
+class GivenOutput implements ContentOutput {
+  hasBegun = false;
+  readonly #output: ContentOutput;
+
+  constructor(output: ContentOutput) {
+    this.#output = output;
+  }
+
+  content(bytes: Uint8Array): void {
+    this.hasBegun = true;
+    this.#output.content(bytes);
+  }
+
+  sync(): void {
+    this.#output.sync();
+  }
+}
+
+function isMissing(error: unknown): boolean {
+  return error instanceof Git2dbError && error.code === 'CONTENT_MISSING';
+}
+
+function withRemedy(error: Git2dbError): Git2dbError {
+  return new Git2dbError(
+    error.code,
+    `${error.message}. To let pointers stand for what cannot be had: git config xet.onMissing pointer`,
+    { cause: error, data: error.data },
+  );
 }
 
 class Clean implements CleanJob {
@@ -234,17 +397,78 @@ class Clean implements CleanJob {
   }
 }
 
-/** Sends verified windows. The last one is left to be sent with the answer's end, in one call. */
-function giveAll(windows: Iterable<VerifiedWindow>, size: number, output: ContentOutput): void {
+/** As Clean, for LFS pointers: the SHA-256 is computed of the same bytes, and the store finds the file by it. */
+class LfsClean implements CleanJob {
+  readonly #upload: FileUpload;
+  readonly #content: Content;
+  readonly #pointerFor: (sha256: string, size: number) => Buffer | Promise<Buffer>;
+  readonly #hash: Hash = createHash('sha256');
+  #room: Room | undefined;
+
+  constructor(
+    path: Buffer,
+    content: Content,
+    pointerFor: (sha256: string, size: number) => Buffer | Promise<Buffer>,
+  ) {
+    this.#content = content;
+    this.#pointerFor = pointerFor;
+    this.#upload = content.uploader.begin(sizeHint(path));
+  }
+
+  room(): Room {
+    this.#room = this.#upload.room();
+    return this.#room;
+  }
+
+  advance(count: number): void {
+    const { bytes, offset } = this.#room as Room;
+    this.#hash.update(bytes.subarray(offset, offset + count));
+    this.#upload.advance(count);
+  }
+
+  finish(): Uint8Array | Promise<Uint8Array> {
+    const head = this.#upload.head(POINTER_MAX);
+    if (head?.length === 0) return Buffer.alloc(0);
+    if (head !== undefined && (parseLooseLfsPointer(head) ?? sniffPointer(head)) !== undefined) {
+      const bytes = Buffer.from(head);
+      this.#upload.abort();
+      this.#content.register();
+      return bytes;
+    }
+    const sha256 = this.#hash.digest('hex');
+    const { size } = this.#upload.finish({ sha256 });
+    // Before the pointer is given, and not sooner: this has made the store if there was none.
+    this.#content.register();
+    return this.#pointerFor(sha256, size);
+  }
+
+  abort(): void {
+    this.#upload.abort();
+  }
+}
+
+/**
+ * Sends verified windows. The last one is left to be sent with the answer's end, in one call. With `sha256` the
+ * content must have that, else this throws in the end, and git drops what it got.
+ */
+function giveAll(
+  windows: Iterable<VerifiedWindow>,
+  size: number,
+  output: ContentOutput,
+  sha256: string | undefined,
+): void {
+  const check = sha256 === undefined ? undefined : new ContentCheck(sha256, 'what the store has for it');
   let given = 0;
   for (const { chunks } of windows) {
     for (const chunk of chunks) {
+      check?.update(chunk);
       output.content(chunk);
       given += chunk.length;
     }
     // The window's memory is free for other windows when the next one is asked for.
     if (given < size) output.sync();
   }
+  check?.finish();
 }
 
 function verbatim(bytes: Uint8Array): OutputJob {

@@ -8,7 +8,7 @@ import { readFileSync, statSync } from 'node:fs';
 import { ObjectReader } from '../git/cat-file.ts';
 import { StagedOids } from '../git/staged-oid.ts';
 import { errnoOf } from '../xet/errors.ts';
-import { POINTER_MAX, sniffPointer } from '../xet/pointer/sniff.ts';
+import { POINTER_MAX } from '../xet/pointer/sniff.ts';
 import type { FilterConfig } from './config.ts';
 
 export class StagedPointers {
@@ -21,10 +21,10 @@ export class StagedPointers {
   }
 
   /**
-   * Bytes to answer for content of this hash and size at `path`: the staged pointer when it is a
-   * foreign one for the same content, else `canonical`. No promise in the ordinary cases.
+   * Bytes to answer for content at `path`: what is staged there when `isSame` says that it is a foreign
+   * pointer for the same content, else `canonical`. No promise in the ordinary cases.
    */
-  answer(path: Buffer, canonical: Buffer, hash: string, size: number): Buffer | Promise<Buffer> {
+  answer(path: Buffer, canonical: Buffer, isSame: (staged: Buffer) => boolean): Buffer | Promise<Buffer> {
     const index = this.#readIndex();
     if (index === undefined) return canonical;
     const staged = index.find(path);
@@ -32,8 +32,7 @@ export class StagedPointers {
     return this.#lookUp(
       staged === 'ask' ? Buffer.concat([Buffer.from(':'), path]) : Buffer.from(staged),
       canonical,
-      hash,
-      size,
+      isSame,
     );
   }
 
@@ -43,7 +42,7 @@ export class StagedPointers {
     return index !== undefined && index.isUnmerged(path) !== false;
   }
 
-  async #lookUp(name: Buffer, canonical: Buffer, hash: string, size: number): Promise<Buffer> {
+  async #lookUp(name: Buffer, canonical: Buffer, isSame: (staged: Buffer) => boolean): Promise<Buffer> {
     this.#reader ??= new ObjectReader({
       cwd: this.#config.repository.workTree ?? this.#config.repository.gitDir,
       keepGitEnv: true,
@@ -51,12 +50,7 @@ export class StagedPointers {
     const header = await this.#reader.info(name);
     if (header === undefined || header.type !== 'blob' || header.size > POINTER_MAX) return canonical;
     const object = await this.#reader.read(header.oid);
-    if (object === undefined) return canonical;
-    const pointer = sniffPointer(object.body);
-    if (pointer === undefined || pointer.kind === 'lfs' || pointer.kind === 'xet') return canonical;
-    return pointer.hash === hash && (pointer.size === undefined || pointer.size === size)
-      ? object.body
-      : canonical;
+    return object !== undefined && isSame(object.body) ? object.body : canonical;
   }
 
   #readIndex(): StagedOids | undefined {

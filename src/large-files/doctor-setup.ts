@@ -7,6 +7,7 @@ import { compareVersions, git, gitText, splitZ } from '../git/runner.ts';
 import { packageVersion } from '../version.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { type Fault, fault, type Patient } from './doctor-fault.ts';
+import { checkLfsDriver } from './doctor-lfs.ts';
 import { FILTER_PROGRAM, findProgram } from './install.ts';
 import { shellWord } from './shell-word.ts';
 
@@ -68,6 +69,8 @@ const SETTINGS: Readonly<
   'xet.compression': oneOf('auto', 'none', 'lz4', 'bg4-lz4'),
   'xet.fsync': oneOf('batch', 'none'),
   'xet.onmissing': oneOf('error', 'pointer'),
+  'xet.remote': { takes: 'an address, or the name of a git remote', isValid: () => true },
+  'xet.fetchonsmudge': { takes: 'true or false', isValid: (value) => parseBool(value) !== undefined },
   'xet.skipsmudge': { takes: 'true or false', isValid: (value) => parseBool(value) !== undefined },
 };
 
@@ -78,12 +81,13 @@ function oneOf(...values: readonly string[]): (typeof SETTINGS)[string] {
 
 /** The driver in git's configuration, and the settings. `isUsed`: some file has filter=xet. */
 export async function checkSettings(patient: Patient, isUsed: boolean): Promise<Fault[]> {
-  const values = await readScoped(patient, '^(filter\\.(xet|lfs)|xet)\\.');
+  const values = await readScoped(patient, '^(filter\\.(xet|lfs)|xet|git2db\\.replaced)\\.');
   const last = new Map(values.map((entry) => [entry.key, entry]));
   return [
     ...checkDriver(patient, last, isUsed),
     ...checkRivals(values),
     ...checkSharing(last),
+    ...checkLfsDriver(values, patient.env.PATH ?? ''),
     ...checkXetKeys(values),
   ];
 }
@@ -211,7 +215,10 @@ function checkXetKeys(values: readonly ScopedValue[]): Fault[] {
         const message = `the ${scope} configuration sets ${key}, which means nothing to git2db`;
         return [fault('warning', 'unknown-setting', message, [unset(scope, key)])];
       }
-      if (value === undefined ? key === 'xet.skipsmudge' : setting.isValid(value)) return [];
+      if (
+        value === undefined ? key === 'xet.skipsmudge' || key === 'xet.fetchonsmudge' : setting.isValid(value)
+      )
+        return [];
       const found = value === undefined ? 'no value' : JSON.stringify(value);
       const message = `the ${scope} configuration sets ${key} to ${found}; it takes ${setting.takes}`;
       return [fault('error', 'bad-setting', message, [unset(scope, key)])];

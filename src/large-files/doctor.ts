@@ -19,6 +19,7 @@ import { type AttributeCheck, checkAttributeFaults } from './doctor-attributes.t
 import { type DoctorHost, type Fault, fault, type Patient } from './doctor-fault.ts';
 import { checkPrograms, checkSettings } from './doctor-setup.ts';
 import { checkStoreFaults } from './doctor-store.ts';
+import { type RemotesReport, reportRemotes } from './remote-report.ts';
 import { isInside, type Place } from './work-tree.ts';
 
 export type { DoctorHost, Fault, Severity } from './doctor-fault.ts';
@@ -46,7 +47,50 @@ export async function examine({ cwd, env }: Place, host: DoctorHost = thisMachin
   const { commonDir } = repository;
   const storeDir = storeDirectory(config, commonDir, env);
   const question = { storeDir, repository, pointers: attributes.pointers, sourceDirs: sourcesOf(cwd, env) };
-  return [...faults, ...(await checkStoreFaults(patient, question)), ...notes(config, commonDir)];
+  faults.push(...(await checkStoreFaults(patient, question)));
+  if (attributes.isUsed) faults.push(...(await checkRemotes({ cwd, env })));
+  return [...faults, ...notes(config, commonDir)];
+}
+
+/** Where content goes when this repository is pushed, if it does. No server is asked. */
+async function checkRemotes(place: Place): Promise<Fault[]> {
+  let report: RemotesReport;
+  try {
+    report = await reportRemotes(place, { ask: false });
+  } catch (error) {
+    if (error instanceof Git2dbError) return [fault('error', 'remotes-unreadable', error.message)];
+    throw error;
+  }
+  const { remotes, hook } = report;
+  const found: Fault[] = [];
+  if (remotes.length > 0 && hook !== 'ours') {
+    const what = {
+      missing: 'no pre-push hook',
+      'git-lfs': "git-lfs's pre-push hook only",
+      foreign: "a pre-push hook that is not git2db's",
+    }[hook];
+    const message = `there is ${what}: "git push" moves pointers without their content, which others cannot read then`;
+    const remedy = {
+      missing: 'git2db xet install',
+      'git-lfs': 'git2db xet install --lfs',
+      foreign: 'git2db xet install --chain-hooks',
+    }[hook];
+    found.push(fault('warning', 'remote-without-hook', message, [remedy]));
+  }
+  const gitxet = new Map<string, Fault>();
+  for (const { name, candidates, error } of remotes) {
+    if (error !== undefined)
+      found.push(fault('error', 'remote-place-invalid', `the remote ${name}: ${error.message}`));
+    for (const { verdict, reason, place: url } of candidates) {
+      if (verdict === 'invalid') gitxet.set(reason, fault('error', 'gitxet-invalid', `.gitxet: ${reason}`));
+      if (verdict === 'untrusted' && url !== undefined)
+        gitxet.set(
+          reason,
+          fault('warning', 'gitxet-untrusted', `.gitxet: ${reason}`, [`git2db xet trust ${url}`]),
+        );
+    }
+  }
+  return [...found, ...gitxet.values()];
 }
 
 function innerWorkTree({ workTree, gitDir }: RepositoryPaths, cwd: string): string | undefined {

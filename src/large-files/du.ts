@@ -11,7 +11,7 @@ import { Shard } from '../xet/shard/shard.ts';
 import { readHead } from '../xet/store/catalog-head.ts';
 import { readJournals } from '../xet/store/fsck-incoming.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
-import { referencedPointers, repositoriesOf } from './referenced-pointers.ts';
+import { referencedPointers, repositoriesOf, storedFileOf } from './referenced-pointers.ts';
 import type { Place } from './work-tree.ts';
 
 export const STORE_PARTS = [
@@ -87,8 +87,10 @@ export async function diskUsage({
     try {
       if (repository === undefined) throw new Error('gone');
       for await (const { path, pointer } of referencedPointers(repository, { signal, onMissing: () => {} })) {
-        wanted.add(pointer.hash);
-        if (isOwn) own.set(pointer.hash, { path, size: pointer.size, fileHash: pointer.hash });
+        const file = storedFileOf(store, pointer);
+        if (file === undefined) continue;
+        wanted.add(file.hash);
+        if (isOwn) own.set(file.hash, { path, size: file.size, fileHash: file.hash });
       }
     } catch (error) {
       if (isOwn || (error as Error).name === 'AbortError') throw error;

@@ -15,7 +15,12 @@ import { type CheckProgress, checkStore, type StoreCheck } from '../xet/store/fs
 import type { Damage, FileFault } from '../xet/store/fsck-damage.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { type RepairLog, repairFiles } from './fsck-repair.ts';
-import { referencedPointers, repositoriesOf, type StoreRepository } from './referenced-pointers.ts';
+import {
+  referencedPointers,
+  repositoriesOf,
+  type StoreRepository,
+  storedFileOf,
+} from './referenced-pointers.ts';
 import type { Place } from './work-tree.ts';
 
 export interface FsckOptions extends Place {
@@ -167,11 +172,13 @@ async function checkReferences(
         signal,
         onMissing: () => absentObjects++,
       })) {
+        const file = storedFileOf(store, pointer);
+        if (file === undefined) continue;
         pointers++;
-        if (check.brokenFiles.has(pointer.hash)) wanted.add(pointer.hash);
-        const loss = lossOf(store, check, pointer);
+        if (check.brokenFiles.has(file.hash)) wanted.add(file.hash);
+        const loss = lossOf(store, check, file);
         if (loss === undefined) continue;
-        bad.push({ repository: commonDir, oid, path, fileHash: pointer.hash, size: pointer.size, ...loss });
+        bad.push({ repository: commonDir, oid, path, fileHash: file.hash, size: file.size, ...loss });
       }
       const places = await findPathsOf(
         repository,

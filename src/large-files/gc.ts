@@ -133,7 +133,7 @@ interface Named {
 }
 
 /** What is referred to in repositories. Blobs never change, so each is read once. */
-class References {
+export class References {
   readonly #signal: AbortSignal | undefined;
   /** What each blob names; undefined for most. By object id. */
   readonly #known = new Map<string, Named | undefined>();

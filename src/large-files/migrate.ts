@@ -207,7 +207,7 @@ export interface MigratePointersResult {
   readonly untracked: readonly Buffer[];
 }
 
-interface StagedFile {
+export interface StagedFile {
   readonly mode: string;
   readonly oid: string;
   readonly path: Buffer;
@@ -278,7 +278,7 @@ const NUL = Buffer.of(0);
 const TAB = 0x09;
 
 /** Ordinary files at stage 0. */
-async function stagedFiles(run: Pick<GitRun, 'cwd' | 'env' | 'keepGitEnv'>): Promise<StagedFile[]> {
+export async function stagedFiles(run: Pick<GitRun, 'cwd' | 'env' | 'keepGitEnv'>): Promise<StagedFile[]> {
   return (await gitLinesZ(['ls-files', '-s', '-z'], run)).flatMap((record) => {
     const tab = record.indexOf(TAB);
     const [mode, oid, stage] = record.toString('latin1', 0, tab).split(' ') as [string, string, string];
@@ -287,7 +287,7 @@ async function stagedFiles(run: Pick<GitRun, 'cwd' | 'env' | 'keepGitEnv'>): Pro
 }
 
 /** True if the file in the work tree is the foreign pointer itself, and not what it stands for. */
-function isSamePointer(
+export function isSamePointer(
   top: string,
   path: Buffer,
   { kind, hash }: { readonly kind: string; readonly hash: string },

@@ -1,13 +1,14 @@
 /**
  * `git2db xet pull`: puts content in the place of the pointers in the work tree. Git's own checkout
  * would collect each file in memory and write one after the other; here bytes go from the store to
- * the files, verified on the way, with all processors at work and bounded memory. Afterwards the index
- * is told, so that the next `git status` need not read the files again.
+ * the files, verified on the way, with all processors at work and bounded memory. What the store lacks is
+ * fetched from the remotes before. Afterwards the index is told, so that the next `git status` need not read the files again.
  */
 import { setImmediate } from 'node:timers/promises';
 import { Content } from '../filter-process/content.ts';
 import { quotePath } from '../filter-process/trace.ts';
-import { messageOf } from '../xet/errors.ts';
+import { type Git2dbError, messageOf } from '../xet/errors.ts';
+import type { TransferEvent } from '../xet/transfer/transfer.ts';
 import { findNotedFile } from './content-notes.ts';
 import { requireSpace } from './disk-space.ts';
 import { type IndexNote, noteInIndex } from './index-note.ts';
@@ -23,6 +24,10 @@ export interface PullOptions extends Place {
   /** Git's pathspecs, relative to `cwd`; the whole work tree where there are none. */
   readonly pathspecs: readonly string[];
   readonly signal?: AbortSignal | undefined;
+  /** False: what is not on this machine is not fetched. */
+  readonly fetch?: boolean | undefined;
+  /** Whether git may ask the user for a password; no unless given. */
+  readonly mayPrompt?: boolean | undefined;
   readonly onProgress?: ((event: PullProgress) => void) | undefined;
   /** Told what is worth a line to the user but fails nothing. */
   readonly warn: (message: string) => void;
@@ -31,6 +36,7 @@ export interface PullOptions extends Place {
 }
 
 export type PullProgress =
+  | { readonly kind: 'fetching'; readonly event: TransferEvent }
   | { readonly kind: 'found'; readonly files: number; readonly bytes: number }
   | { readonly kind: 'bytes'; readonly count: number };
 
@@ -56,6 +62,7 @@ export async function pull(options: PullOptions): Promise<PullResult> {
   const pause = pauses(signal);
   const earlier = await recoverSessions(gitDir, tree.root, warn);
   const files = await findPointerFiles(tree, pathspecs, pause, warn);
+  const unfetched = await fetchMissing(tree, files, options);
   onProgress?.({ kind: 'found', files: files.length, bytes: totalSize(files) });
   const session = files.length === 0 ? undefined : new PullSession(gitDir, tree.root);
   let index: IndexNote | undefined;
@@ -70,11 +77,48 @@ export async function pull(options: PullOptions): Promise<PullResult> {
     isNoted ||= index?.kind !== 'left-alone';
     if (run?.stopped !== undefined)
       throw signal?.aborted ? interrupted(run.written.length, files.length) : run.stopped.reason;
-    return { written: run?.written ?? [], failed: run?.failed ?? [], index };
+    const failed = (run?.failed ?? []).map((file) => withReason(file, unfetched));
+    return { written: run?.written ?? [], failed, index };
   } finally {
     session?.close(isNoted);
     if (isNoted) earlier.forget();
   }
+}
+
+/** Fetches what remotes elsewhere may have; why what they did not give could not be had, by hash. */
+async function fetchMissing(
+  tree: OpenWorkTree,
+  files: readonly PointerFile[],
+  options: PullOptions,
+): Promise<ReadonlyMap<string, Git2dbError>> {
+  const reasons = new Map<string, Git2dbError>();
+  if (options.fetch === false || files.length === 0 || !tree.config.mayFetch('xet')) return reasons;
+  const content = new Content(tree.config, options.warn);
+  const missing = files.filter(({ hash, size }) => size > 0 && content.findSize(hash) === undefined);
+  await content.seal();
+  if (missing.length === 0) return reasons;
+  const [{ ContentRemotes }, { fetchContent }] = await Promise.all([
+    import('./content-remotes.ts'),
+    import('./fetch-content.ts'),
+  ]);
+  const { cwd, env, warn, signal, onProgress, mayPrompt = false } = options;
+  await using remotes = new ContentRemotes({ cwd, env, warn, signal, mayPrompt });
+  const wanted = missing.map(({ hash, size }) => ({ kind: 'xet', hash, size }) as const);
+  const { files: fetched } = await fetchContent(remotes, wanted, {
+    cwd,
+    env,
+    warn,
+    signal,
+    onProgress: (event) => onProgress?.({ kind: 'fetching', event }),
+  });
+  for (const { hash, error } of fetched) if (error !== undefined) reasons.set(hash, error);
+  return reasons;
+}
+
+/** Of a file whose content is nowhere: what the remotes said. */
+function withReason(file: FailedFile, reasons: ReadonlyMap<string, Git2dbError>): FailedFile {
+  const reason = file.kind === 'missing' ? reasons.get(file.hash) : undefined;
+  return reason === undefined ? file : { ...file, message: reason.message };
 }
 
 /** What was done, and why it was not all, if something else than a file stopped it. */

@@ -3,8 +3,11 @@ import { ObjectReader } from '../git/cat-file.ts';
 import { reachableBlobs } from '../git/refs.ts';
 import { type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
+import { formatHash } from '../xet/hash/xet-hash.ts';
+import { parseLooseLfsPointer } from '../xet/pointer/lfs-pointer.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 import type { StoreLayout } from '../xet/store/layout.ts';
+import type { LocalStore } from '../xet/store/local-store.ts';
 import { listUsers } from '../xet/store/users.ts';
 
 export type XetFilePointer = Exclude<Pointer, { kind: 'lfs' }>;
@@ -13,7 +16,7 @@ export interface ReferencedPointer {
   readonly oid: string;
   /** One path it has; empty where git knows none. For people. */
   readonly path: Buffer;
-  readonly pointer: XetFilePointer;
+  readonly pointer: Pointer;
 }
 
 export interface ReferencedOptions {
@@ -39,12 +42,25 @@ export async function* referencedPointers(
     for await (const { name: oid, object } of reader.readMany(oids())) {
       const path = paths.get(oid) ?? Buffer.alloc(0);
       paths.delete(oid);
-      const pointer = object && sniffPointer(object.body);
-      if (pointer !== undefined && pointer.kind !== 'lfs') yield { oid, path, pointer };
+      const pointer = object && (sniffPointer(object.body) ?? parseLooseLfsPointer(object.body));
+      if (pointer !== undefined) yield { oid, path, pointer };
     }
   } finally {
     await reader.close();
   }
+}
+
+/**
+ * The file of the store that a pointer means. An LFS pointer means one by its SHA-256; undefined where the store
+ * never had it: its content is git-lfs's, or on a server.
+ */
+export function storedFileOf(
+  store: LocalStore,
+  pointer: Pointer,
+): { readonly hash: string; readonly size: number } | undefined {
+  if (pointer.kind !== 'lfs') return pointer;
+  const found = store.findSha256(pointer.sha256)[0];
+  return found === undefined ? undefined : { hash: formatHash(found), size: pointer.size };
 }
 
 /** A repository that is known to use a store. */

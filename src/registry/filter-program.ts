@@ -1,23 +1,35 @@
-/** Where this installation's filter program is, and the command that makes git start it. */
+/** Where this installation's filter programs are, and the commands that make git start them. */
 import { accessSync, constants, readFileSync } from 'node:fs';
 import { delimiter, dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { FILTER_PROGRAM, findProgram } from '../large-files/install.ts';
+import { LFS_FILTER_PROGRAM } from '../large-files/lfs-install.ts';
 import { shellWord } from '../large-files/shell-word.ts';
 
-let known: string | undefined;
+const known = new Map<string, string | undefined>();
 
-/** Absolute path of `git2db-filter`: that of the package this file belongs to, else the first on PATH. */
-export function filterProgram(env: NodeJS.ProcessEnv = process.env): string | undefined {
-  if (known !== undefined && isExecutable(known)) return known;
-  const bundled = join(packageDirectory(), 'dist', 'bin', `${FILTER_PROGRAM}.js`);
-  known = isExecutable(bundled) ? bundled : findProgram(FILTER_PROGRAM, absoluteOnly(env.PATH ?? ''));
-  return known;
+/** Absolute path of a program of ours: that of the package this file belongs to, else the first on PATH. */
+export function filterProgram(
+  env: NodeJS.ProcessEnv = process.env,
+  name: string = FILTER_PROGRAM,
+): string | undefined {
+  const last = known.get(name);
+  if (last !== undefined && isExecutable(last)) return last;
+  const bundled = join(packageDirectory(), 'dist', 'bin', `${name}.js`);
+  const found = isExecutable(bundled) ? bundled : findProgram(name, absoluteOnly(env.PATH ?? ''));
+  known.set(name, found);
+  return found;
 }
 
 /** For `filter.xet.process`. Git starts a command of plain characters without a shell. */
 export function filterCommand(env?: NodeJS.ProcessEnv): string | undefined {
   const program = filterProgram(env);
+  return program === undefined ? undefined : shellWord(program);
+}
+
+/** For `filter.lfs.process`: never the same command, as git shares one process between equal ones. */
+export function lfsFilterCommand(env?: NodeJS.ProcessEnv): string | undefined {
+  const program = filterProgram(env, LFS_FILTER_PROGRAM);
   return program === undefined ? undefined : shellWord(program);
 }
 

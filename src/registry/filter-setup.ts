@@ -2,14 +2,13 @@
  * Large files in a repository of ours, without any global configuration: the repository's own names our
  * filter by its absolute path, and the store that all repositories of the registry share.
  *
- * Only `filter=xet`: the second driver, `filter=lfs`, must not have the same command as the first (git
- * shares one process between drivers with the same command and names none in a request), so it is left to
- * whatever the user has until there is a second program.
+ * Both drivers are ours, each with a program of its own: git shares one process between drivers with the same
+ * command and names none in a request.
  */
 
 import { DIFF_WORD_REGEX, FILTER_PROGRAM } from '../large-files/install.ts';
 import { Git2dbError } from '../xet/errors.ts';
-import { filterCommand } from './filter-program.ts';
+import { filterCommand, lfsFilterCommand } from './filter-program.ts';
 import type { GitPlace } from './git-place.ts';
 
 export interface LargeFileSetup {
@@ -34,10 +33,18 @@ export function largeFileSettings(store: string | undefined): [key: string, valu
       `the program ${FILTER_PROGRAM}, which git runs for large files, is neither in this installation nor on PATH: install git2db again`,
     );
   }
+  const lfsCommand = lfsFilterCommand();
   return [
     ['filter.xet.process', command],
     ['filter.xet.required', 'true'],
     ['diff.xet.wordRegex', DIFF_WORD_REGEX],
+    // Of an older installation, there may be the one program only.
+    ...(lfsCommand === undefined
+      ? []
+      : ([
+          ['filter.lfs.process', lfsCommand],
+          ['filter.lfs.required', 'true'],
+        ] as [string, string][])),
     ...(store === undefined ? [] : ([['xet.store', store]] as [string, string][])),
   ];
 }

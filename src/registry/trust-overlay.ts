@@ -5,7 +5,7 @@
 import { dirname, resolve } from 'node:path';
 import { findRepository } from '../git/repository.ts';
 import { Git2dbError } from '../xet/errors.ts';
-import { filterCommand } from './filter-program.ts';
+import { filterCommand, lfsFilterCommand } from './filter-program.ts';
 import type { ScopedConfig, ScopedEntry } from './scoped-config.ts';
 import { type RuleContext, TRUST_RULES } from './trust-rules.ts';
 
@@ -160,6 +160,12 @@ function filters(overlay: Overlay): void {
     const prefix = `filter.${driver}.`;
     const users = (name: string) => overlay.user(prefix + name) !== undefined;
     const hasUsers = users('clean') || users('smudge') || users('process');
+    // The registry itself has written it: the same program as for filter=xet, under its other name.
+    const lfsCommand = driver === 'lfs' ? lfsFilterCommand() : undefined;
+    if (lfsCommand !== undefined && parts.get('process')?.value === lfsCommand) {
+      ourLfsFilter(overlay, parts, lfsCommand);
+      continue;
+    }
     if (driver === 'xet' && !hasUsers) {
       ourFilter(overlay, parts);
       continue;
@@ -180,6 +186,14 @@ function ourFilter(overlay: Overlay, parts: ReadonlyMap<string, ScopedEntry>): v
   for (const [name, entry] of parts) {
     if (name === 'clean' || name === 'smudge') overlay.config.push([entry.key, '']);
     if (entry.value !== wanted[name]) overlay.note(entry, 'ours');
+  }
+}
+
+/** The contents are in our store, where no program of the user would find them. */
+function ourLfsFilter(overlay: Overlay, parts: ReadonlyMap<string, ScopedEntry>, command: string): void {
+  overlay.config.push(['filter.lfs.process', command], ['filter.lfs.required', 'true']);
+  for (const [name, entry] of parts) {
+    if (name === 'clean' || name === 'smudge') overlay.replace(entry, '');
   }
 }
 

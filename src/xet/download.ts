@@ -134,10 +134,12 @@ export class Downloader {
     );
   }
 
-  /** Verified windows of one file, read on this thread alone. */
-  *read(plan: ReadPlan): Generator<VerifiedWindow> {
+  /** Verified windows of one file that overlap bytes [start, end), by default all, read on this thread alone. */
+  *read(plan: ReadPlan, start = 0, end: number = Number.POSITIVE_INFINITY): Generator<VerifiedWindow> {
     const slot = this.#prepare().alone;
     for (const window of windowsOf(plan)) {
+      if (window.fileOffset >= end) return;
+      if (window.fileOffset + window.rawBytes <= start) continue;
       const source = this.#expect(slot, window);
       this.#readHere(slot, window, source);
       yield { fileOffset: window.fileOffset, chunks: chunksOf(slot, window) };

@@ -29,7 +29,8 @@ export type ErrorCode =
   | 'DISK_FULL'
   | MountErrorCode
   | RegistryErrorCode
-  | GitErrorCode;
+  | GitErrorCode
+  | RemoteErrorCode;
 
 /** What can be wrong with a mount: mostly refusals, before anything was changed. */
 export type MountErrorCode =
@@ -97,6 +98,9 @@ export type GitErrorCode =
   | 'OBJECT_MISSING'
   | 'PATH_INVALID'
   | 'OWNER_DUBIOUS';
+
+/** What can be wrong with a place that content is sent to or fetched from, besides AUTH_FAILED and NETWORK. */
+export type RemoteErrorCode = 'REMOTE_FORBIDDEN' | 'REMOTE_MISSING' | 'REMOTE_INVALID';
 
 /** The same call may succeed later, or when repeated as it is. */
 const RECOVERABLE: ReadonlySet<ErrorCode> = new Set([

@@ -16,13 +16,13 @@ export function initialize(config: XetConfig): XetStorage {
     shared = { storage, config };
     return storage;
   }
-  if (shared.storage.root === storage.root && shared.config.compression === config.compression)
+  if (shared.storage.place === storage.place && shared.config.compression === config.compression)
     return shared.storage;
   throw new XetError(
     'InvalidConfig',
     new Git2dbError(
       'INVALID_CONFIG',
-      `the storage of this process is ${shared.storage.root} already, and cannot become ${storage.root}: open a storage of its own with XetStorage.open`,
+      `the storage of this process is ${shared.storage.place} already, and cannot become ${storage.place}: open a storage of its own with XetStorage.open`,
     ),
   );
 }

@@ -16,12 +16,13 @@ import { MAX_CHUNK, MIN_CHUNK } from './chunk/limits.ts';
 import { MAX_BATCH, SCAN_AREA_SIZE, ScanArea } from './chunk/scan-area.ts';
 import { type CompressionMode, compressChunk, STORED_RAW, type StoredChunk } from './compress/scheme.ts';
 import { Deduper } from './dedup/deduper.ts';
-import { errnoOf } from './errors.ts';
+import { errnoOf, Git2dbError } from './errors.ts';
 import { fileHash } from './hash/merkle.ts';
 import { formatHash, hashesEqual } from './hash/xet-hash.ts';
 import { ScanAhead, type ScannedChunks } from './parallel/scan-ahead.ts';
 import { openTerm } from './reconstruct/plan.ts';
 import { ByteList } from './store/byte-list.ts';
+import type { LocalTerm } from './store/journal.ts';
 import type { LocalStore, StoredFile } from './store/local-store.ts';
 import { StoreWriter, type WriterOptions } from './store/writer.ts';
 import {
@@ -83,6 +84,8 @@ export class Uploader {
   readonly kernels: Kernels;
   #writer: StoreWriter | undefined;
   #ahead: ScanAhead | undefined;
+  /** `<SHA-256> <file hash>` of what this session has written records for. */
+  readonly #recorded = new Set<string>();
 
   constructor(store: LocalStore, options: UploadOptions) {
     this.store = store;
@@ -116,6 +119,34 @@ export class Uploader {
    */
   begin(sizeHint = 0): FileUpload {
     return new FileUpload(this, sizeHint);
+  }
+
+  /** True if the store finds the file `hash` by this SHA-256, now or once this session is sealed. */
+  isRecorded(sha256: string, hash: Uint8Array): boolean {
+    return this.#recorded.has(`${sha256} ${formatHash(hash)}`) || this.store.knowsSha256(sha256, hash);
+  }
+
+  /**
+   * Writes down what SHA-256 a file of the store has. Costs a record, no content. Throws CONTENT_MISSING for a
+   * file that another writer has not sealed yet.
+   */
+  record(sha256: string, file: StoredFile): void {
+    const { writer } = this;
+    const isOwn = file.shard === undefined && writer.findFile(file.hash) !== undefined;
+    if (!isOwn && file.terms.some((term) => term.xorbHash === undefined)) {
+      throw new Git2dbError(
+        'CONTENT_MISSING',
+        `file ${formatHash(file.hash)} is not sealed yet, so nothing can be said about it`,
+      );
+    }
+    writer.begin();
+    writer.commit({ fileHash: file.hash, size: file.size, terms: termsOf(file), sha256 });
+    this.noteRecorded(sha256, file.hash);
+  }
+
+  /** The writer has committed `hash` with this SHA-256. */
+  noteRecorded(sha256: string, hash: Uint8Array): void {
+    this.#recorded.add(`${sha256} ${formatHash(hash)}`);
   }
 
   /** Puts everything on stable storage and publishes it. Nothing may be begun afterwards. */
@@ -191,19 +222,26 @@ export class FileUpload {
     }
   }
 
-  /** Ends the file: it is acknowledged (or was known) when this returns. */
-  finish(): StoredResult {
+  /**
+   * Ends the file: it is acknowledged (or was known) when this returns. With `sha256`, 64 digits, which the
+   * caller has computed, the file is found by that, too.
+   */
+  finish({ sha256 }: { readonly sha256?: string } = {}): StoredResult {
     try {
       if (this.#ahead !== undefined) this.#ahead.finish();
       else this.#process(true);
       const hash = fileHash(this.#hashes.slice(), this.#lengths, this.#lengths.length);
       const { writer } = this.#uploader;
-      if (this.#isKnown(hash, writer)) {
+      const known = this.#findKnown(hash, writer);
+      if (known !== undefined) {
         writer.rollback();
+        if (sha256 !== undefined && !this.#uploader.isRecorded(sha256, hash))
+          this.#uploader.record(sha256, known);
         return { hash: formatHash(hash), size: this.#size, newBytes: 0 };
       }
       const { terms, newBytes } = this.#deduper as Deduper;
-      writer.commit({ fileHash: hash, size: this.#size, terms, sha256: undefined });
+      writer.commit({ fileHash: hash, size: this.#size, terms, sha256 });
+      if (sha256 !== undefined) this.#uploader.noteRecorded(sha256, hash);
       return { hash: formatHash(hash), size: this.#size, newBytes };
     } catch (error) {
       this.abort();
@@ -219,12 +257,12 @@ export class FileUpload {
     this.#deduper = undefined;
   }
 
-  /** True if the store can already give this file back. Renews the age of what it consists of. */
-  #isKnown(hash: Uint8Array, writer: StoreWriter): boolean {
+  /** The file, if the store can already give it back. Renews the age of what it consists of. */
+  #findKnown(hash: Uint8Array, writer: StoreWriter): StoredFile | undefined {
     for (const file of this.#uploader.store.findSettledFiles(hash)) {
-      if (file.size === this.#size && isComplete(file, writer) && this.#hasChunks(file)) return true;
+      if (file.size === this.#size && isComplete(file, writer) && this.#hasChunks(file)) return file;
     }
-    return false;
+    return undefined;
   }
 
   /** Do the xorbs, by their footers, still hold the chunks of this file? */
@@ -371,6 +409,17 @@ export class FileUpload {
     this.#open = WINDOW;
     this.#end = WINDOW + length;
   }
+}
+
+/** The file's terms for another record of it. */
+function termsOf(file: StoredFile): LocalTerm[] {
+  return file.terms.map(({ xorbHash, local, start, end, rawBytes }) => ({
+    xorbHash,
+    local: local ?? 0,
+    start,
+    end,
+    rawBytes,
+  }));
 }
 
 function isReadOnly(error: unknown): boolean {

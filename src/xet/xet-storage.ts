@@ -9,24 +9,31 @@
  * `flush` or the end of `await using`. Cleaning is idempotent: a pointer cleans to itself, and nothing to
  * nothing. Smudging is for pointers alone: anything else is InvalidPointer, so that no caller ever takes
  * a pointer, or half of one, for content.
+ *
+ * Over an endpoint elsewhere (http, s3) the same holds, except that what is stored is kept here until `flush` has
+ * sent it, and what is read is fetched first, unless it is here.
  */
 import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
 import { rename, rm } from 'node:fs/promises';
-import { isAbsolute, resolve } from 'node:path';
-import { fileURLToPath } from 'node:url';
 import { Downloader } from './download.ts';
 import { Git2dbError } from './errors.ts';
 import { isZeroHash, parseHash } from './hash/xet-hash.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from './pointer/sniff.ts';
 import { formatPointer } from './pointer/xet-pointer.ts';
 import type { ReadPlan } from './reconstruct/plan.ts';
+import { parseAddress, type RemoteAddress } from './remote/address.ts';
+import { RemoteSession } from './remote/session.ts';
 import { LocalStore } from './store/local-store.ts';
+import { throwIfAborted } from './transfer/abort.ts';
+import type { TransferEvent, WantedFile } from './transfer/transfer.ts';
 import { type FileUpload, Uploader } from './upload.ts';
 import { XetConfig } from './xet-config.ts';
-import { XetError, xetErrorOf } from './xet-error.ts';
+import { XetError, type XetErrorKind, xetErrorOf } from './xet-error.ts';
 
 export interface StorageOptions {
   readonly signal?: AbortSignal | undefined;
+  /** Told how far a transfer from or to an endpoint elsewhere has come. */
+  readonly onProgress?: ((event: TransferEvent) => void) | undefined;
 }
 
 /** The most that is held in memory at once as one content. */
@@ -36,9 +43,13 @@ const READ_SIZE = 65520;
 let temporaryNumber = 0;
 
 export class XetStorage implements AsyncDisposable {
-  /** The store's directory. */
+  /** The endpoint, without anything secret. */
+  readonly place: string;
+  /** The directory of the store on this machine: the endpoint itself, or what stands before it. */
   readonly root: string;
   readonly #config: XetConfig;
+  /** For an endpoint elsewhere. */
+  readonly #session: RemoteSession | undefined;
   #store: LocalStore | undefined;
   #uploader: Uploader | undefined;
   #downloader: Downloader | undefined;
@@ -46,15 +57,26 @@ export class XetStorage implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  private constructor(root: string, config: XetConfig) {
+  private constructor(place: string, root: string, config: XetConfig, session: RemoteSession | undefined) {
+    this.place = place;
     this.root = root;
     this.#config = config;
+    this.#session = session;
   }
 
-  /** Touches nothing yet: the store is made by the first content. Throws InvalidConfig. */
+  /** Touches nothing yet: the store is made, or asked, when there is content. Throws InvalidConfig. */
   static open(config: XetConfig | string): XetStorage {
     const known = typeof config === 'string' ? new XetConfig(config) : config;
-    return new XetStorage(storeDirectoryOf(known), known);
+    const address = addressOf(known);
+    if (address.kind === 'directory') {
+      return new XetStorage(address.path, address.path, known, undefined);
+    }
+    const session = new RemoteSession(async () => {
+      // The network's modules are loaded when it is used.
+      const { openStore } = await import('./remote/open.ts');
+      return openStore(address, { http: known.http(), token: known.token() });
+    }, known.cache);
+    return new XetStorage(address.url.replace(/\?.*$/, ''), session.root, known, session);
   }
 
   /** Resolves to the pointer, as text. */
@@ -85,7 +107,7 @@ export class XetStorage implements AsyncDisposable {
   ): Promise<string> {
     return this.#clean(async (upload) => {
       for await (const piece of source) {
-        checkAborted(options.signal);
+        throwIfAborted(options.signal);
         upload.write(piece);
       }
     }, options);
@@ -115,18 +137,58 @@ export class XetStorage implements AsyncDisposable {
     return this.#writeFile(this.#contentOfHash(hash), path, options);
   }
 
+  /**
+   * Bytes [start, end) of the content, in pieces, verified, the caller's to keep; an end behind the content's is
+   * the content's. From an endpoint elsewhere little more than that is fetched, and nothing of it kept.
+   */
+  async *smudgeRange(
+    pointer: string | Uint8Array,
+    start: number,
+    end: number,
+    options: StorageOptions = {},
+  ): AsyncGenerator<Buffer> {
+    try {
+      if (!(start >= 0 && end >= start)) {
+        throw new Git2dbError('USAGE', `expected a range of bytes, found [${start}, ${end})`);
+      }
+      throwIfAborted(options.signal);
+      const file = this.#fileOf(pointer);
+      if (file === undefined || start === end) return;
+      const plan = this.#planHere(file);
+      if (plan === undefined) {
+        const last = Math.min(end, file.size ?? end);
+        if (start >= last) return;
+        for await (const piece of this.#session!.readRange(file, start, last, options)) {
+          yield Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+        }
+        return;
+      }
+      for (const { fileOffset, chunks } of this.#downloader!.read(plan, start, end)) {
+        const bytes = Buffer.concat(chunks);
+        yield bytes.subarray(Math.max(0, start - fileOffset), end - fileOffset);
+        await breathe(options.signal);
+      }
+    } catch (error) {
+      throw xetErrorOf(error, 'DownloadFailed');
+    }
+  }
+
   /** Whether `content`, the whole of it, is a pointer to content in a Xet store. */
   isPointer(content: string | Uint8Array): boolean {
     return isXetPointer(content);
   }
 
-  /** Puts what was stored so far on stable storage, and publishes it. */
-  flush(): Promise<void> {
+  /**
+   * Puts what was stored so far on stable storage, and publishes it; over an endpoint elsewhere, sends it there.
+   * After a failure it may be called again.
+   */
+  flush(options: StorageOptions = {}): Promise<void> {
     return this.#exclusive(async () => {
       const uploader = this.#uploader;
       this.#uploader = undefined;
       await uploader?.seal();
-    });
+      await this.#session?.send(options);
+    }, 'UploadFailed');
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -136,12 +198,13 @@ export class XetStorage implements AsyncDisposable {
     } finally {
       this.#isClosed = true;
       this.#store?.close();
+      await this.#session?.[Symbol.asyncDispose]();
     }
   }
 
   #open(): LocalStore {
     if (this.#isClosed) {
-      throw notInitialized(`the storage ${this.root} was closed: open it again`);
+      throw notInitialized(`the storage ${this.place} was closed: open it again`);
     }
     this.#store ??= new LocalStore(this.root);
     return this.#store;
@@ -149,8 +212,9 @@ export class XetStorage implements AsyncDisposable {
 
   #clean(fill: (upload: FileUpload) => Promise<void>, { signal }: StorageOptions): Promise<string> {
     return this.#exclusive(async () => {
-      checkAborted(signal);
+      throwIfAborted(signal);
       const store = this.#open();
+      this.#session?.prepare();
       this.#uploader ??= new Uploader(store, { compression: this.#config.compression, fsync: 'batch' });
       const upload = this.#uploader.begin();
       try {
@@ -170,75 +234,98 @@ export class XetStorage implements AsyncDisposable {
         }
       }
       const { hash, size } = upload.finish();
+      this.#session?.stored({ hash: parseHash(hash), size });
       return formatPointer(hash, size).toString('latin1');
     });
   }
 
-  async #exclusive<T>(fn: () => Promise<T>): Promise<T> {
+  async #exclusive<T>(fn: () => Promise<T>, failed?: XetErrorKind): Promise<T> {
     const turn = this.#queue.then(fn);
     this.#queue = turn.catch(() => {});
     try {
       return await turn;
     } catch (error) {
-      throw xetErrorOf(error);
+      throw xetErrorOf(error, failed);
     }
   }
 
-  #contentOf(content: string | Uint8Array): () => ReadPlan | undefined {
-    return () => {
-      if (content.length === 0) return undefined;
-      const pointer = xetPointerOf(content);
-      if (pointer === undefined) {
-        throw new XetError(
-          'InvalidPointer',
-          new Git2dbError(
-            'INVALID_POINTER',
-            `expected a pointer, found ${content.length} ${typeof content === 'string' ? 'characters' : 'bytes'} that are none: give what clean answered`,
-          ),
-        );
-      }
-      const isEmpty = isZeroHash(parseHash(pointer.hash));
-      if (pointer.size !== undefined && isEmpty !== (pointer.size === 0)) {
-        throw new Git2dbError(
+  /** What a pointer names; undefined for nothing. Throws InvalidPointer. */
+  #fileOf(content: string | Uint8Array): WantedFile | undefined {
+    if (content.length === 0) return undefined;
+    const pointer = xetPointerOf(content);
+    if (pointer === undefined) {
+      throw new XetError(
+        'InvalidPointer',
+        new Git2dbError(
           'INVALID_POINTER',
-          `the pointer says ${pointer.size} bytes and names file ${pointer.hash}, which cannot both be: it was changed by hand`,
-        );
-      }
-      return isEmpty ? undefined : this.#plan(pointer.hash, pointer.size);
+          `expected a pointer, found ${content.length} ${typeof content === 'string' ? 'characters' : 'bytes'} that are none: give what clean answered`,
+        ),
+      );
+    }
+    const hash = parseHash(pointer.hash);
+    const isEmpty = isZeroHash(hash);
+    if (pointer.size !== undefined && isEmpty !== (pointer.size === 0)) {
+      throw new Git2dbError(
+        'INVALID_POINTER',
+        `the pointer says ${pointer.size} bytes and names file ${pointer.hash}, which cannot both be: it was changed by hand`,
+      );
+    }
+    return isEmpty ? undefined : { hash, size: pointer.size };
+  }
+
+  #contentOf(content: string | Uint8Array): () => WantedFile | undefined {
+    return () => this.#fileOf(content);
+  }
+
+  #contentOfHash(text: string): () => WantedFile | undefined {
+    return () => {
+      const hash = parseHash(text);
+      return isZeroHash(hash) ? undefined : { hash };
     };
   }
 
-  #contentOfHash(hash: string): () => ReadPlan | undefined {
-    return () => (isZeroHash(parseHash(hash)) ? undefined : this.#plan(hash, undefined));
-  }
-
-  #plan(hash: string, size: number | undefined): ReadPlan {
-    const bytes = parseHash(hash);
+  /** Undefined for what is not here and may be fetched. */
+  #planHere({ hash, size }: WantedFile): ReadPlan | undefined {
     const store = this.#open();
     this.#downloader ??= new Downloader(store);
     store.refresh();
-    return this.#downloader.plan(bytes, size);
+    try {
+      return this.#downloader.plan(hash, size);
+    } catch (error) {
+      if (this.#session !== undefined && error instanceof Git2dbError && error.code === 'CONTENT_MISSING')
+        return undefined;
+      throw error;
+    }
   }
 
-  async *#stream(plan: () => ReadPlan | undefined, { signal }: StorageOptions): AsyncGenerator<Buffer> {
+  async #plan(file: WantedFile, options: StorageOptions): Promise<ReadPlan> {
+    const here = this.#planHere(file);
+    if (here !== undefined) return here;
+    await this.#session!.fetch(file, options);
+    return this.#downloader!.plan(file.hash, file.size);
+  }
+
+  async *#stream(content: () => WantedFile | undefined, options: StorageOptions): AsyncGenerator<Buffer> {
+    const { signal } = options;
     try {
-      checkAborted(signal);
-      const found = plan();
-      if (found === undefined) return;
-      for (const { chunks } of this.#downloader!.read(found)) {
+      throwIfAborted(signal);
+      const file = content();
+      if (file === undefined) return;
+      const plan = await this.#plan(file, options);
+      for (const { chunks } of this.#downloader!.read(plan)) {
         // The window belongs to the reader, who may read another file before this one goes on.
         yield Buffer.concat(chunks);
         await breathe(signal);
       }
     } catch (error) {
-      throw xetErrorOf(error);
+      throw xetErrorOf(error, 'DownloadFailed');
     }
   }
 
-  async #collect(plan: () => ReadPlan | undefined, options: StorageOptions): Promise<Buffer> {
+  async #collect(content: () => WantedFile | undefined, options: StorageOptions): Promise<Buffer> {
     const pieces: Buffer[] = [];
     let length = 0;
-    for await (const piece of this.#stream(plan, options)) {
+    for await (const piece of this.#stream(content, options)) {
       length += piece.length;
       if (length > MAX_BYTES) {
         throw xetErrorOf(
@@ -253,11 +340,15 @@ export class XetStorage implements AsyncDisposable {
     return Buffer.concat(pieces, length);
   }
 
-  async #writeFile(plan: () => ReadPlan | undefined, path: string, options: StorageOptions): Promise<void> {
+  async #writeFile(
+    content: () => WantedFile | undefined,
+    path: string,
+    options: StorageOptions,
+  ): Promise<void> {
     const temporary = `${path}.git2db-${process.pid}-${++temporaryNumber}`;
     let fd: number | undefined;
     try {
-      for await (const piece of this.#stream(plan, options)) {
+      for await (const piece of this.#stream(content, options)) {
         fd ??= openSync(temporary, 'wx', 0o666);
         for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done);
       }
@@ -285,43 +376,27 @@ function xetPointerOf(content: string | Uint8Array): XetFilePointer | undefined 
   return pointer === undefined || pointer.kind === 'lfs' ? undefined : pointer;
 }
 
-function storeDirectoryOf({ endpoint }: XetConfig): string {
-  const fault =
-    endpoint === undefined
-      ? 'no endpoint is given: give the directory of a store'
-      : /^https?:/i.test(endpoint)
-        ? `${endpoint} is a service, and only stores on this machine can be used so far: give a directory`
-        : undefined;
-  if (fault !== undefined || endpoint === undefined) {
-    throw new XetError('InvalidConfig', new Git2dbError('INVALID_CONFIG', fault!));
-  }
-  if (/^file:/i.test(endpoint)) {
-    try {
-      return fileURLToPath(endpoint);
-    } catch (cause) {
-      throw new XetError(
-        'InvalidConfig',
-        new Git2dbError('INVALID_CONFIG', `expected file:///directory, found ${endpoint}`, { cause }),
+function addressOf({ endpoint }: XetConfig): RemoteAddress {
+  try {
+    if (endpoint === undefined) {
+      throw new Git2dbError(
+        'INVALID_CONFIG',
+        'no endpoint is given: give the directory of a store, or the URL of a service',
       );
     }
+    return parseAddress(endpoint);
+  } catch (error) {
+    if (error instanceof Git2dbError) throw new XetError('InvalidConfig', error);
+    throw error;
   }
-  return isAbsolute(endpoint) ? endpoint : resolve(endpoint);
 }
 
 export function notInitialized(message: string): XetError {
   return new XetError('StorageNotInitialized', new Git2dbError('USAGE', message));
 }
 
-/** Throws an AbortError whose cause is the signal's reason. */
-function checkAborted(signal: AbortSignal | undefined): void {
-  if (signal?.aborted !== true) return;
-  const error = new Error('the transfer was stopped before it ended', { cause: signal.reason });
-  error.name = 'AbortError';
-  throw error;
-}
-
 /** A turn of the event loop, for timers, sockets and an abort. */
 async function breathe(signal: AbortSignal | undefined): Promise<void> {
   await new Promise((done) => setImmediate(done));
-  checkAborted(signal);
+  throwIfAborted(signal);
 }

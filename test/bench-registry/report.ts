@@ -32,6 +32,11 @@ export class RegistryReport {
   readonly missing = new Map<string, string>();
   /** A step of ours went wrong. */
   failed = false;
+  readonly #targets: readonly Target[];
+
+  constructor(targets: readonly Target[] = TARGETS) {
+    this.#targets = targets;
+  }
 
   enter(row: string, contender: string, value: number, unit: Unit = 'ms'): void {
     this.measurements.push({ row, contender, unit, value });
@@ -67,7 +72,7 @@ export class RegistryReport {
     const lines = this.lines();
     const find = (row: string, contender: string | undefined) =>
       lines.find((line) => line.row === row && line.contender === contender)?.median;
-    return TARGETS.flatMap((target) => {
+    return this.#targets.flatMap((target) => {
       const ours = find(target.row, target.contender);
       const less = target.less === undefined ? 0 : find(target.row, target.less);
       const over = target.over === undefined ? 1 : find(target.row, target.over);
@@ -79,7 +84,7 @@ export class RegistryReport {
 
   text(): string {
     const reasons = [...this.missing].map(([what, reason]) => `n/a: ${what}: ${reason}`);
-    const blocks = [this.#measured(), reasons.join('\n'), this.#ratios(), this.#targets()];
+    const blocks = [this.#measured(), reasons.join('\n'), this.#ratios(), this.#targetTable()];
     return blocks.filter((block) => block !== '').join('\n\n');
   }
 
@@ -114,7 +119,7 @@ export class RegistryReport {
     return ratios.length === 0 ? '' : markdownTable(['', 'ratio', ''], ratios);
   }
 
-  #targets(): string {
+  #targetTable(): string {
     const lines = this.verdicts().map(({ target, found, ok }) => [
       target.name,
       show(target, found),

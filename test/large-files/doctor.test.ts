@@ -398,7 +398,7 @@ test('missing content that nobody has is an error, and not one where a remote ha
   const clinic = await newClinic(t);
   await clinic.git(['clone', '-q', 'repository', 'clone'], { env: { GIT2DB_SKIP_SMUDGE: '1' } });
   const cwd = clinic.path('clone');
-  t.deepEqual(ids(await clinic.examine({}, cwd)), ['pointer-in-work-tree']);
+  t.deepEqual(ids(await clinic.examine({}, cwd)), ['pointer-in-work-tree', 'remote-without-hook']);
   await clinic.git(['remote', 'remove', 'origin'], { cwd });
   const faults = await clinic.examine({}, cwd);
   t.deepEqual(ids(faults), ['pointer-in-work-tree', 'content-missing']);
@@ -406,6 +406,9 @@ test('missing content that nobody has is an error, and not one where a remote ha
   const [first, second] = faults[1]!.remedy as [string, string];
   await clinic.runOk('sh', ['-c', first.replace(/\/path\S*/, clinic.top)], { cwd });
   await clinic.runOk('sh', ['-c', second], { cwd });
+  const hookless = await clinic.examine({}, cwd);
+  t.deepEqual(ids(hookless), ['remote-without-hook']);
+  await clinic.follow(hookless, cwd);
   t.deepEqual(await clinic.examine({}, cwd), []);
   t.true(readFileSync(join(cwd, 'a.bin')).equals(CONTENT));
 });
@@ -491,10 +494,13 @@ test('shallow and partial clones are noted', async (t) => {
   await clinic.git(['clone', '-q', '--depth=1', url, 'shallow']);
   await clinic.git(['clone', '-q', '--filter=blob:limit=1m', url, 'partial']);
   const shallow = await clinic.examine({}, clinic.path('shallow'));
-  t.like(shallow, [{ id: 'shallow-clone', severity: 'note' }]);
+  t.like(shallow, [{ id: 'remote-without-hook' }, { id: 'shallow-clone', severity: 'note' }]);
   await clinic.follow(shallow, clinic.path('shallow'));
   t.deepEqual(await clinic.examine({}, clinic.path('shallow')), []);
-  t.like(await clinic.examine({}, clinic.path('partial')), [{ id: 'partial-clone', severity: 'note' }]);
+  t.like(await clinic.examine({}, clinic.path('partial')), [
+    { id: 'remote-without-hook', severity: 'warning' },
+    { id: 'partial-clone', severity: 'note' },
+  ]);
 });
 
 // ---- the command -----------------------------------------------------------------------------

@@ -123,6 +123,8 @@ test('status tells content, pointers, modified and deleted files apart, and star
       '\nModified; "git add" stores the new content:\n  2.93 KiB  c.bin\n  2.93 KiB  f.bin',
       '\nWritten since git looked last; "git status" tells whether modified:\n  2.93 KiB  e.bin',
       '\nDeleted; "git restore PATH" brings a file back:\n  2.93 KiB  d.bin\n  2.94 KiB  dir/g.bin',
+      `remote origin: ${sandbox.path('source/.git/xet')}`,
+      'no pre-push hook of git2db: "git push" sends no content; "git2db xet install" adds it',
       '',
     ].join('\n'),
   );

@@ -302,12 +302,16 @@ test('a configuration is checked, never changed, and does not show its token', a
     () => config.withToken('two words'),
     () => config.withCompression('zstd' as never),
     () => XetStorage.open(new XetConfig()),
-    () => XetStorage.open(new XetConfig('https://host')),
+    () => XetStorage.open(new XetConfig('ftp://host')),
+    () => XetStorage.open(new XetConfig('https://host/?token=x')),
+    () => new XetConfig('/srv/store', { cache: '' }),
   ]) {
     const error = t.throws(make, { instanceOf: XetError });
     t.is(error.kind, 'InvalidConfig');
   }
   t.is(XetStorage.open(new XetConfig('file:///srv/a%20b')).root, '/srv/a b');
+  const remote = XetStorage.open(new XetConfig('https://host/xet', { cache: '/srv/cache' }));
+  t.like(remote, { place: 'https://host/xet', root: '/srv/cache' });
 });
 
 test.serial('the storage of the process is set once, and another endpoint is an error', (t) => {

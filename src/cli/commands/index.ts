@@ -20,6 +20,7 @@ import { rebaseCommand } from './rebase.ts';
 import { registerCommand } from './register.ts';
 import { remoteCommands } from './remote.ts';
 import { removeCommand } from './remove.ts';
+import { serveCommands } from './serve.ts';
 import { stagingCommands } from './staging.ts';
 import { stashCommands } from './stash.ts';
 import { statusCommand } from './status.ts';
@@ -30,16 +31,21 @@ import { watchCommand } from './watch.ts';
 import { worktreeCommands } from './worktree.ts';
 import { xetDoctor } from './xet-doctor.ts';
 import { xetDu } from './xet-du.ts';
+import { xetEvict } from './xet-evict.ts';
+import { xetFetch } from './xet-fetch.ts';
 import { xetFsck } from './xet-fsck.ts';
 import { xetGc } from './xet-gc.ts';
 import { xetHash } from './xet-hash.ts';
+import { xetHookCommands } from './xet-hook.ts';
 import { xetInstall } from './xet-install.ts';
 import { xetLsFiles } from './xet-ls-files.ts';
-import { xetMigrateInfo, xetMigratePointers } from './xet-migrate.ts';
+import { xetMigrateInfo, xetMigrateLfs, xetMigratePointers, xetMigrateToLfs } from './xet-migrate.ts';
 import { xetPointer } from './xet-pointer.ts';
 import { xetCheckout, xetPull } from './xet-pull.ts';
+import { xetPush } from './xet-push.ts';
 import { xetStatus } from './xet-status.ts';
 import { xetTrack } from './xet-track.ts';
+import { xetTrust } from './xet-trust.ts';
 import { xetUninstall } from './xet-uninstall.ts';
 import { xetUntrack } from './xet-untrack.ts';
 
@@ -91,6 +97,11 @@ share what they have in common.`,
 they are, look at them.`,
   },
   {
+    path: ['xet', 'hook'],
+    summary: 'What git and the filter run, not people',
+    description: 'Commands that git and the filter run: hooks, and fetching for a checkout.',
+  },
+  {
     path: ['xet', 'migrate'],
     summary: 'Repositories that were not begun with git2db',
     description: `Repositories that were not begun with git2db: find what git holds whole, convert
@@ -135,14 +146,22 @@ export const COMMANDS: readonly Command[] = [
   xetStatus,
   xetPull,
   xetCheckout,
+  xetFetch,
+  xetPush,
+  xetEvict,
+  xetTrust,
   xetFsck,
   xetDoctor,
   xetDu,
   xetMigrateInfo,
+  xetMigrateLfs,
   xetMigratePointers,
+  xetMigrateToLfs,
   xetGc,
   xetPointer,
   xetHash,
+  ...xetHookCommands,
+  ...serveCommands,
   completionCommand(() => COMMANDS, COMMAND_GROUPS),
   manCommand(ROOT, () => COMMANDS, COMMAND_GROUPS),
 ];

@@ -1,6 +1,7 @@
-import { EXIT_OK } from '../../exit-codes.ts';
+import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PatternInfo } from '../../large-files/migrate.ts';
+import type { MigrateLfsReport } from '../../large-files/migrate-lfs.ts';
 import { shellWord } from '../../large-files/shell-word.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
@@ -144,6 +145,136 @@ xet-json or xet-toml, "from" and "to" are blobs ("to" is null in a dry run),
     return EXIT_OK;
   },
 });
+
+export const xetMigrateLfs = defineCommand({
+  path: ['xet', 'migrate', 'lfs'],
+  summary: 'Move what git-lfs keeps whole into the chunk store',
+  description: `Stores the contents below .git/lfs/objects as chunks, where versions of a file
+share what they have in common, and deletes each object once it was read back from
+the store, every byte of it. Pointers and history stay as they are: files with
+filter=lfs get their contents from the store, so "git2db xet install --lfs" comes
+first. With --keep, nothing is deleted.
+
+JSON: {"dryRun","directory","objects","bytes","stored","deleted","deletedBytes",
+"storeGrowth","savedBytes","failed":[{"sha256","reason"}]}; "storeGrowth" and
+"savedBytes" are null in a dry run.`,
+  operands: NO_OPERANDS,
+  options: {
+    'dry-run': { type: 'boolean', alias: 'n', describe: 'Change nothing, say what is there' },
+    keep: { type: 'boolean', describe: 'Leave the objects of git-lfs where they are' },
+  },
+  examples: [
+    ['git2db xet migrate lfs --dry-run', 'how much is there?'],
+    ['git2db xet install --lfs && git2db xet migrate lfs', 'in place of git-lfs'],
+  ],
+  exitCodes: [
+    [1, 'Some objects are damaged, and stay'],
+    [8, 'git-lfs, or another repository, would miss its objects'],
+  ],
+  async run({ options }, context) {
+    const { cwd, env, output, json } = context;
+    const dryRun = options['dry-run'];
+    let progress: Progress | undefined;
+    const { migrateLfs } = await import('../large-files-library.ts');
+    let report: MigrateLfsReport;
+    try {
+      report = await migrateLfs({
+        cwd,
+        env,
+        dryRun,
+        keep: options.keep,
+        signal: context.interruptible(),
+        warn: (message) => output.warn(message),
+        onProgress: (event) => {
+          if (event.kind === 'found') progress = output.progress('storing', 'bytes', event.bytes);
+          else progress?.advance(event.bytes);
+        },
+      });
+    } finally {
+      progress?.finish();
+    }
+    const { storeGrowth, deletedBytes } = report;
+    const savedBytes = storeGrowth === undefined ? null : deletedBytes - storeGrowth;
+    if (json) output.json({ dryRun, ...report, storeGrowth: storeGrowth ?? null, savedBytes });
+    for (const { sha256, reason } of report.failed) output.warn(`${sha256}: ${reason}; left alone`);
+    if (!json) describeLfs(report, dryRun, savedBytes, context);
+    return report.failed.length === 0 ? EXIT_OK : EXIT_FALSE;
+  },
+});
+
+export const xetMigrateToLfs = defineCommand({
+  path: ['xet', 'migrate', 'to-lfs'],
+  summary: 'Stage Git LFS pointers in place of our own',
+  description: `For remotes that read Git LFS pointers only, such as the Hugging Face Hub. Stages, for
+every pointer of git2db in the index, the Git LFS pointer of the same content, and
+filter=lfs in place of filter=xet in .gitattributes. All or nothing; contents are
+neither moved nor stored again, nothing is committed: look at "git diff --cached",
+then commit. "git2db xet install --lfs" comes first.
+
+Commits that exist stay as they are. Where some that are not pushed yet hold the
+old pointers, make one commit of them: git reset --soft @{upstream}, and commit.
+
+JSON: {"dryRun","converted":[{"path","from","to"}],"attributes":["path"]}; "from"
+and "to" are blobs, "to" is null in a dry run.`,
+  operands: NO_OPERANDS,
+  options: {
+    'dry-run': { type: 'boolean', alias: 'n', describe: 'Change nothing, say what would be done' },
+  },
+  examples: [["git2db xet migrate to-lfs && git commit -m 'Git LFS pointers'", 'before a push to the Hub']],
+  exitCodes: [
+    [4, 'Not in the work tree of a repository'],
+    [8, 'filter=lfs is not served by git2db'],
+    [9, 'The content of a file is not here, so its SHA-256 is not known'],
+  ],
+  async run({ options }, context) {
+    const { cwd, env, output, json } = context;
+    const dryRun = options['dry-run'];
+    const { migrateToLfs } = await import('../large-files-library.ts');
+    const { converted, attributes } = await migrateToLfs({
+      cwd,
+      env,
+      dryRun,
+      signal: context.interruptible(),
+      warn: (message) => output.warn(message),
+    });
+    if (json) {
+      output.json({
+        dryRun,
+        converted: converted.map(({ path, from, to }) => ({
+          path: path.toString('utf8'),
+          from,
+          to: to ?? null,
+        })),
+        attributes,
+      });
+    }
+    const would = dryRun ? 'would be ' : '';
+    for (const path of attributes) output.note(`${path}: ${would}changed to filter=lfs`);
+    for (const { path } of converted) output.note(`${quotePath(path)}: ${would}converted`);
+    if (converted.length === 0) output.note('no pointers of git2db to convert');
+    return EXIT_OK;
+  },
+});
+
+function describeLfs(
+  { directory, objects, bytes, stored, deleted, deletedBytes, storeGrowth }: MigrateLfsReport,
+  dryRun: boolean,
+  savedBytes: number | null,
+  { output }: CommandContext,
+): void {
+  const count = `${objects} ${objects === 1 ? 'object' : 'objects'} (${formatBytes(bytes)})`;
+  if (dryRun) {
+    output.note(`${count} in ${directory}`);
+    return;
+  }
+  output.note(`${stored} of ${count} are in the store, which has grown by ${formatBytes(storeGrowth ?? 0)}`);
+  if (deleted > 0) {
+    const gain = savedBytes ?? 0;
+    output.note(
+      `${deleted} deleted (${formatBytes(deletedBytes)}): ${formatBytes(Math.abs(gain))} ${gain < 0 ? 'more' : 'less'} on the disk`,
+    );
+  }
+}
 
 function parseSize(name: string, text: string): number {
   const match = /^(\d+(?:\.\d+)?)([kmgt]?)(?:i?b)?$/i.exec(text);

@@ -5,6 +5,7 @@ import type { PullOptions, PullResult } from '../../large-files/pull.ts';
 import type { FailedFile } from '../../large-files/pull-failure.ts';
 import { type Command, type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
+import { TransferBar } from '../transfer-bar.ts';
 
 const DESCRIPTION = `Puts content in the place of the pointers in the work tree: those of
 "git clone" without the filter, of --skip-smudge, and of content that was not to
@@ -14,9 +15,9 @@ memory stays small whatever the size of a file, and all processors work.
 PATH is a pathspec of git: a file, a directory, '*.bin', ':!data'. Without it, the
 whole work tree is looked at. Only files with filter=xet whose pointer is the one
 in the index are touched; a file that is no pointer any more stays as it is. No
-symbolic link is followed. Content comes from the store of this repository, and
-from those of remotes on this machine. A file that fails is named, and the others
-are done. Afterwards the index is told, so that "git status" starts no filter.
+symbolic link is followed. Content that the store does not have is fetched from the
+remotes first (as by "git2db xet fetch"), unless --no-fetch is given. A file that fails
+is named, and the others are done. Afterwards the index is told, so that "git status" starts no filter.
 
 Interrupted, it leaves whole files and pointers, nothing in between; run it again to
 go on.
@@ -34,6 +35,7 @@ function pullCommand(word: 'pull' | 'checkout', summary: string, description: st
     operands: { usage: '[PATH...]', min: 0, max: Number.POSITIVE_INFINITY, complete: 'file' },
     options: {
       'dry-run': { type: 'boolean', alias: 'n', describe: 'Write nothing, list what would be written' },
+      'no-fetch': { type: 'boolean', describe: 'Only what is on this machine' },
     },
     examples: [
       [`git2db xet ${word}`, 'after "git clone" without content'],
@@ -48,7 +50,8 @@ function pullCommand(word: 'pull' | 'checkout', summary: string, description: st
     ],
     async run({ options, operands }, context) {
       const place = { cwd: context.cwd, env: context.env, pathspecs: operands };
-      return options['dry-run'] ? await showPlan(place, context) : await pullNow(place, context);
+      if (options['dry-run']) return await showPlan(place, context);
+      return await pullNow(place, !options['no-fetch'], context);
     },
   });
 }
@@ -81,22 +84,28 @@ async function showPlan(place: PullPlace, context: CommandContext): Promise<numb
   return missing.length === 0 ? EXIT_OK : EXIT_FALSE;
 }
 
-async function pullNow(place: PullPlace, context: CommandContext): Promise<number> {
+async function pullNow(place: PullPlace, fetch: boolean, context: CommandContext): Promise<number> {
   const { output, json } = context;
   const { pull } = await import('../large-files-library.ts');
   let progress: ReturnType<typeof output.progress> | undefined;
+  const fetching = new TransferBar(output, 'fetching content');
   let result: PullResult;
   try {
     result = await pull({
       ...place,
       signal: context.interruptible(),
       warn: (line) => output.warn(line),
+      fetch,
+      mayPrompt: context.env.GIT_TERMINAL_PROMPT !== '0',
       onProgress: (event) => {
-        if (event.kind === 'bytes') progress?.advance(event.count);
-        else progress = output.progress(`pulling ${event.files} files`, 'bytes', event.bytes);
+        if (event.kind === 'fetching') return fetching.show(event.event);
+        if (event.kind === 'bytes') return progress?.advance(event.count);
+        fetching.finish();
+        progress = output.progress(`pulling ${event.files} files`, 'bytes', event.bytes);
       },
     });
   } finally {
+    fetching.finish();
     progress?.finish();
   }
   for (const { path } of result.written) output.detail(`${quotePath(path)}: written`);

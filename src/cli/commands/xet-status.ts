@@ -1,6 +1,7 @@
 import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import { REMEDY_FOR_MISSING } from '../../large-files/pull-failure.ts';
+import type { RemoteReport, RemotesReport } from '../../large-files/remote-report.ts';
 import type { LargeFileStatus, WorkTreeStatus } from '../../large-files/status.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
@@ -45,10 +46,12 @@ PATH is a pathspec of git; without it, the whole work tree is looked at.
 
 JSON: {"files":[{"path","size","fileHash","state","available","staged"}],"totals":
 {"files","bytes","pointers","pointerBytes","missing","missingBytes"},"store":
-{"path","bytes"}}; paths start at the top of the work tree. "state" is
+{"path","bytes"},"remotes":[{"name","place","reason"}],"hook"}; paths start at the top of the work tree. "state" is
 materialised, pointer, unverified, modified or deleted; "available" is null but for
 pointers; "staged" is new, changed, or null. "missing" counts the pointers without
-content here, which are among "pointers".`,
+content here, which are among "pointers". "place" is where the content of a remote is
+kept, or null for "reason"; "hook" is whose pre-push hook there is: ours, missing,
+git-lfs or foreign.`,
   operands: { usage: '[PATH...]', min: 0, max: Number.POSITIVE_INFINITY, complete: 'file' },
   options: {},
   examples: [
@@ -58,10 +61,14 @@ content here, which are among "pointers".`,
   exitCodes: [[4, 'Not in the work tree of a repository']],
   async run({ operands }, context) {
     const { cwd, env, output, json } = context;
-    const { status } = await import('../large-files-library.ts');
+    const { reportRemotes, status } = await import('../large-files-library.ts');
     const found = await status({ cwd, env, pathspecs: operands, warn: (line) => output.warn(line) });
-    if (json) output.json(documentOf(found));
-    else describe(found, context);
+    const remotes = await reportRemotes({ cwd, env }, { ask: false });
+    if (json) output.json({ ...documentOf(found), ...remotesOf(remotes) });
+    else {
+      describe(found, context);
+      describeRemotes(remotes, context);
+    }
     return EXIT_OK;
   },
 });
@@ -88,6 +95,27 @@ function describe({ files, store }: WorkTreeStatus, { output }: CommandContext):
     ];
     for (const line of formatTable(columns, rows)) output.data(line);
   }
+}
+
+function describeRemotes({ remotes, hook }: RemotesReport, { output }: CommandContext): void {
+  for (const remote of remotes)
+    output.data(`remote ${remote.name}: ${remote.place ?? `no place for content (${whyNot(remote)})`}`);
+  if (remotes.length > 0 && hook !== 'ours')
+    output.data('no pre-push hook of git2db: "git push" sends no content; "git2db xet install" adds it');
+}
+
+function whyNot({ candidates, error }: RemoteReport): string {
+  const telling = candidates.filter(({ verdict }) => verdict !== 'unset' && verdict !== 'not-needed');
+  return error?.message ?? telling.map(({ reason }) => reason).join('; ');
+}
+
+function remotesOf({ remotes, hook }: RemotesReport): object {
+  const shown = remotes.map((remote) => ({
+    name: remote.name,
+    place: remote.place ?? null,
+    reason: remote.place === undefined ? whyNot(remote) : null,
+  }));
+  return { remotes: shown, hook };
 }
 
 function documentOf({ files, store }: WorkTreeStatus): object {

@@ -1,6 +1,10 @@
+import { findRepository } from '../../git/repository.ts';
+import { uninstallHooks } from '../../large-files/hook-files.ts';
 import { uninstall } from '../../large-files/install.ts';
+import { uninstallLfs } from '../../large-files/lfs-install.ts';
 import { defineCommand, NO_OPERANDS } from '../command.ts';
 import { chosenScope, describeChange, SCOPE_OPTIONS } from '../config-scope.ts';
+import { describeHookChange } from './xet-install.ts';
 
 export const xetUninstall = defineCommand({
   path: ['xet', 'uninstall'],
@@ -9,22 +13,42 @@ export const xetUninstall = defineCommand({
 stays and is named. Files, .gitattributes and stored contents are not touched;
 without the filter, git takes the pointers for the files and adds full contents.
 
-JSON: {"scope","changes":[{"key","from","to"}],"kept":[{"key","value","scope"}]};
-"to" is null.`,
+What "git2db xet install --lfs" replaced is put back: git-lfs's configuration, and
+inside a repository its hooks. With --lfs, only that is undone.
+
+JSON: {"scope","changes":[{"key","from","to"}],"hooks":[{"name","place","from",
+"to"}],"kept":[{"key","value","scope"}]}; "to" is null where a key was removed.`,
   operands: NO_OPERANDS,
-  options: SCOPE_OPTIONS,
-  examples: [['git2db xet uninstall --local', 'this repository only']],
+  options: {
+    ...SCOPE_OPTIONS,
+    lfs: { type: 'boolean', describe: 'Only what --lfs installed: git-lfs serves filter=lfs again' },
+  },
+  examples: [
+    ['git2db xet uninstall --local', 'this repository only'],
+    ['git2db xet uninstall --lfs', 'back to git-lfs'],
+  ],
   exitCodes: [],
-  async run({ options }, { cwd, output, json }) {
+  async run({ options }, { cwd, env, output, json }) {
     const scope = chosenScope(options);
-    const { changes, kept } = await uninstall({ cwd, scope });
+    const forXet = options.lfs ? { changes: [], kept: [] } : await uninstall({ cwd, scope });
+    const forLfs = await uninstallLfs({ cwd, scope });
+    const changes = [...forXet.changes, ...forLfs.changes];
+    const kept = [...forXet.kept, ...forLfs.kept];
+    const inRepository = findRepository(cwd, env) !== undefined;
+    const hooks = inRepository ? await uninstallHooks({ cwd, lfsOnly: options.lfs }) : [];
     for (const change of changes) output.detail(describeChange(change));
+    for (const change of hooks) output.detail(describeHookChange(change));
     for (const { key, value } of kept) {
       output.warn(`${key} = ${value} in the ${scope} configuration is not what git2db writes: left alone`);
     }
     if (json) {
-      output.json({ scope, changes: changes.map(({ key, from }) => ({ key, from, to: null })), kept });
-    } else if (changes.length > 0) {
+      output.json({
+        scope,
+        changes: changes.map(({ key, from, to }) => ({ key, from: from ?? null, to: to ?? null })),
+        hooks,
+        kept,
+      });
+    } else if (changes.length + hooks.length > 0) {
       output.note(`git2db is no longer in the ${scope} git configuration`);
     } else {
       output.note(`git2db was not in the ${scope} git configuration`);

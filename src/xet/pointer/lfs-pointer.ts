@@ -62,3 +62,38 @@ function prioritiesAscend(extensions: string): boolean {
   }
   return true;
 }
+
+export interface LooseLfsPointer extends LfsPointer {
+  /** It names programs that the content has to go through. */
+  readonly hasExtensions: boolean;
+}
+
+/** Names that the version line had before the specification had its own. */
+const VERSIONS: ReadonlySet<string> = new Set([
+  'https://git-lfs.github.com/spec/v1',
+  'https://hawser.github.com/spec/v1',
+  'http://git-media.io/v/2',
+]);
+
+/**
+ * Reads what git-lfs takes for a pointer though no program writes it so today: white space around it, CRLF,
+ * blank lines, the older names of the version. Clean gives such a pointer back as it is.
+ */
+export function parseLooseLfsPointer(bytes: Uint8Array): LooseLfsPointer | undefined {
+  if (bytes.length >= LFS_POINTER_END) return undefined;
+  const text = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString('latin1').trim();
+  const pairs = text
+    .split(/\r?\n/)
+    .filter((line) => line !== '')
+    .map((line) => /^(\S+) (.*)$/.exec(line));
+  const isExtension = (key: string | undefined) => /^ext-[0-9]-\w+$/.test(key ?? '');
+  const plain = pairs.filter((pair) => !isExtension(pair?.[1]));
+  const [version, oid, size] = plain;
+  if (plain.length !== 3 || version?.[1] !== 'version' || oid?.[1] !== 'oid' || size?.[1] !== 'size')
+    return undefined;
+  if (pairs[0] !== version || !VERSIONS.has(version[2] as string)) return undefined;
+  const sha256 = /^sha256:([0-9a-f]{64})$/.exec(oid[2] as string)?.[1];
+  const bytesOfContent = /^[0-9]{1,16}$/.test(size[2] as string) ? Number(size[2]) : Number.NaN;
+  if (sha256 === undefined || !Number.isSafeInteger(bytesOfContent)) return undefined;
+  return { kind: 'lfs', sha256, size: bytesOfContent, hasExtensions: plain.length < pairs.length };
+}

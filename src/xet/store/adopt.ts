@@ -21,12 +21,16 @@ import type { LocalStore, StoredFile } from './local-store.ts';
 import { hasUsableXorb, publishFile } from './publish.ts';
 import type { StoreWriter } from './writer.ts';
 
-/** Makes `file` of `source` a file of the writer's store: acknowledged like a cleaned one. */
+/**
+ * Makes `file` of `source` a file of the writer's store: acknowledged like a cleaned one. `sha256`, by default, is
+ * what the source knows.
+ */
 export function adoptFile(
   store: LocalStore,
   writer: StoreWriter,
   source: LocalStore,
   file: StoredFile,
+  sha256: string | undefined = file.record?.sha256,
 ): void {
   if (file.terms.some((term) => term.xorbHash === undefined)) {
     throw new Git2dbError('CONTENT_MISSING', 'the other store has not sealed this file yet');
@@ -49,7 +53,7 @@ export function adoptFile(
       end,
       rawBytes,
     })),
-    sha256: file.record?.sha256,
+    sha256,
   });
 }
 

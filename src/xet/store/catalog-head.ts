@@ -32,6 +32,11 @@ export function readHead(layout: StoreLayout): HeadEntry[] {
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return [];
     throw error;
   }
+  return parseHead(text);
+}
+
+/** Entries of what stands in a HEAD; of a damaged one, none. */
+export function parseHead(text: string): HeadEntry[] {
   const lines = text.split('\n');
   if (lines[0] !== HEAD_LINE) return [];
   const entries: HeadEntry[] = [];

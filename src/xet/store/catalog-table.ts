@@ -40,6 +40,8 @@ const PAGE = 4096;
 const MAX_PAGES = 2048;
 /** A list of files up to this size is read whole: that takes no longer than a search in the file. */
 const MAX_FILE_LIST = 1 << 17;
+/** Places of a chunk whose neighbours are looked at. */
+const MAX_NEAR_PLACES = 4;
 
 export interface TableCounts {
   readonly shards: number;
@@ -121,12 +123,17 @@ export class CatalogTable {
   readonly bytes: TableBytes;
   readonly #fanOut: Buffer;
   readonly #pages = new Map<number, Buffer>();
+  readonly #maxPages: number;
   #xorbs: Buffer | undefined;
   #files: Buffer | undefined;
 
-  /** Checks the frame only (constant time); `verifyTable` re-hashes everything. Owns `bytes`. */
-  constructor(name: string, bytes: TableBytes) {
+  /**
+   * Checks the frame only (constant time); `verifyTable` re-hashes everything. Owns `bytes`. `maxPages`: pages of
+   * keys that are kept, none for bytes that are in memory or have a cache of their own.
+   */
+  constructor(name: string, bytes: TableBytes, maxPages: number = MAX_PAGES) {
     this.name = name;
+    this.#maxPages = maxPages;
     this.bytes = bytes;
     const minimum = TABLE_HEADER + FAN_OUT + TABLE_CHECKSUM;
     if (bytes.size < minimum) {
@@ -193,10 +200,52 @@ export class CatalogTable {
 
   /** Places of a chunk, newest first. */
   findChunk(hash: Uint8Array, offset: number): ChunkPlace[] {
+    return this.#findPlaces(hash, offset).map(({ xorb, index }) => ({ xorb: this.#xorbHash(xorb), index }));
+  }
+
+  /** The first xorbs with a chunk, newest first, and those that stand near them in the table's order. */
+  findNear(hash: Uint8Array, before: number, after: number): { having: Buffer[]; others: Buffer[] } {
+    const having = this.#findPlaces(hash, 0)
+      .map(({ xorb }) => xorb)
+      .slice(0, MAX_NEAR_PLACES);
+    const near = new Set<number>();
+    for (const xorb of having) {
+      const end = Math.min(this.counts.xorbs, xorb + 1 + after);
+      for (let x = xorb; x < end; x++) near.add(x);
+      for (let x = Math.max(0, xorb - before); x < xorb; x++) near.add(x);
+    }
+    return {
+      having: having.map((xorb) => this.#xorbHash(xorb)),
+      others: [...near].map((xorb) => this.#xorbHash(xorb)),
+    };
+  }
+
+  /** True if there may be places of this chunk: its key is in the table. */
+  mayHaveChunk(hash: Uint8Array, offset: number): boolean {
+    return this.#findKey(hash, offset) !== undefined;
+  }
+
+  #findPlaces(hash: Uint8Array, offset: number): { readonly xorb: number; readonly index: number }[] {
+    const found: { xorb: number; index: number }[] = [];
+    const a = readKeyWord(hash, offset);
+    const b = readKeyWord(hash, offset + 4);
+    let i = this.#findKey(hash, offset) ?? this.counts.chunks;
+    for (; i < this.counts.chunks && this.#compareKey(i, a, b) === 0; i++) {
+      const entry = this.bytes.read(this.offsets.places + PLACE_ENTRY * i, PLACE_ENTRY);
+      if (entry.compare(hash, offset + KEY_SIZE, offset + 32, 0, 24) !== 0) continue;
+      const xorb = entry.readUInt32LE(24);
+      if (xorb < this.counts.xorbs) found.push({ xorb, index: entry.readUInt32LE(28) });
+    }
+    return found;
+  }
+
+  /** Where the first key of this chunk stands; undefined if there is none. */
+  #findKey(hash: Uint8Array, offset: number): number | undefined {
     const first = hash[offset] as number;
     let low = first === 0 ? 0 : this.#fanOut.readUInt32LE(4 * (first - 1));
     let high = this.#fanOut.readUInt32LE(4 * first);
-    if (low === high) return [];
+    if (low === high) return undefined;
+    const end = high;
     const a = readKeyWord(hash, offset);
     const b = readKeyWord(hash, offset + 4);
     // Lower bound. Hashes are uniform, so the first probe is a guess by proportion.
@@ -208,18 +257,11 @@ export class CatalogTable {
       // Stay on the page at hand while the guess was close, else halve.
       probe = span > 1024 ? (low + high) >>> 1 : low + (span >>> 1);
     }
-    const found: ChunkPlace[] = [];
-    for (let i = low; i < this.counts.chunks && this.#compareKey(i, a, b) === 0; i++) {
-      const entry = this.bytes.read(this.offsets.places + PLACE_ENTRY * i, PLACE_ENTRY);
-      if (entry.compare(hash, offset + KEY_SIZE, offset + 32, 0, 24) !== 0) continue;
-      const xorb = entry.readUInt32LE(24);
-      if (xorb >= this.counts.xorbs) continue;
-      found.push({
-        xorb: this.xorbEntries().subarray(XORB_ENTRY * xorb, XORB_ENTRY * xorb + 32),
-        index: entry.readUInt32LE(28),
-      });
-    }
-    return found;
+    return low < end && this.#compareKey(low, a, b) === 0 ? low : undefined;
+  }
+
+  #xorbHash(xorb: number): Buffer {
+    return this.xorbEntries().subarray(XORB_ENTRY * xorb, XORB_ENTRY * xorb + 32);
   }
 
   /** Shards that describe a file, newest first. */
@@ -241,10 +283,19 @@ export class CatalogTable {
 
   /** File hash for a SHA-256 given as 32 plain bytes. */
   findSha256(sha256: Uint8Array): Buffer | undefined {
-    const i = lowerBound(this.bytes, this.offsets.sha256s, this.counts.sha256s, SHA_ENTRY, sha256);
-    if (i === this.counts.sha256s) return undefined;
-    const entry = this.bytes.read(this.offsets.sha256s + SHA_ENTRY * i, SHA_ENTRY);
-    return entry.compare(sha256, 0, 32, 0, 32) === 0 ? entry.subarray(32) : undefined;
+    return this.findSha256s(sha256)[0];
+  }
+
+  /** All files that shards claim for a SHA-256: more than one where a shard is wrong, or content is cut in two ways. */
+  findSha256s(sha256: Uint8Array): Buffer[] {
+    const found: Buffer[] = [];
+    let i = lowerBound(this.bytes, this.offsets.sha256s, this.counts.sha256s, SHA_ENTRY, sha256);
+    for (; i < this.counts.sha256s; i++) {
+      const entry = this.bytes.read(this.offsets.sha256s + SHA_ENTRY * i, SHA_ENTRY);
+      if (entry.compare(sha256, 0, 32, 0, 32) !== 0) break;
+      found.push(entry.subarray(32));
+    }
+    return found;
   }
 
   /** Where to read file entries from, and at which offset they start. */
@@ -271,7 +322,8 @@ export class CatalogTable {
     const start = number * PAGE;
     const length = Math.min(PAGE, KEY_SIZE * this.counts.chunks - start);
     page = this.bytes.read(this.offsets.keys + start, length);
-    if (this.#pages.size >= MAX_PAGES) this.#pages.delete(this.#pages.keys().next().value as number);
+    if (this.#maxPages === 0) return page;
+    if (this.#pages.size >= this.#maxPages) this.#pages.delete(this.#pages.keys().next().value as number);
     this.#pages.set(number, page);
     return page;
   }

@@ -57,10 +57,24 @@ export class Catalog {
   }
 
   findSha256(sha256: Uint8Array): Buffer | undefined {
-    return this.#ask((table) => {
-      const found = table.findSha256(sha256);
-      return found === undefined ? [] : [found];
-    })[0];
+    return this.findSha256s(sha256)[0];
+  }
+
+  /** Hashes of all files that shards claim for a SHA-256, newest shard first; some may stand there twice. */
+  findSha256s(sha256: Uint8Array): Buffer[] {
+    return this.#ask((table) => table.findSha256s(sha256));
+  }
+
+  /**
+   * The xorbs with a chunk, newest first, then what was stored next to each: `before` and `after` many of them.
+   * Each once.
+   */
+  findNear(hash: Uint8Array, before: number, after: number): Uint8Array[] {
+    const found = new Map<string, Buffer>();
+    const near = this.#ask((table) => [table.findNear(hash, before, after)]);
+    for (const { having } of near) for (const xorb of having) found.set(xorb.toString('latin1'), xorb);
+    for (const { others } of near) for (const xorb of others) found.set(xorb.toString('latin1'), xorb);
+    return [...found.values()];
   }
 
   /**

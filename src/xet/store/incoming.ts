@@ -45,6 +45,13 @@ export class IncomingReader {
     return undefined;
   }
 
+  /** File hashes that writers have acknowledged for a SHA-256 (64 digits), this process's own writer included. */
+  findSha256(sha256: string): Uint8Array[] {
+    return writerDirectories(this.#root).flatMap((directory) =>
+      (this.#read(directory)?.files ?? []).filter((f) => f.sha256 === sha256).map((f) => f.fileHash),
+    );
+  }
+
   #read(directory: string): IncomingState | undefined {
     const path = join(directory, JOURNAL);
     try {

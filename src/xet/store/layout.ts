@@ -7,6 +7,7 @@
  *     catalog/HEAD, catalog/<sha256>   sorted tables over the shards; a cache
  *     incoming/<writer>/       acknowledged by a running writer, not sealed yet
  *     irregular/<xorb hash>    empty marks: chunk boundaries of this xorb were not checked here
+ *     learned/ab/<xorb hash>   what is known of xorbs of other stores that show no chunk lists; a cache
  *     users/<name>             one absolute path per repository that uses this store
  *     quarantine/  trash/      damaged objects; objects that gc is about to delete
  *     gc/<name>/               the gc at work, and its temporary files
@@ -18,7 +19,8 @@ import { join } from 'node:path';
 import { errnoOf, Git2dbError } from '../errors.ts';
 
 export const STORE_VERSION = 1;
-const FORMAT_PREFIX = 'git2db xet store ';
+/** How the file `format` begins, whatever the version. */
+export const STORE_FORMAT = 'git2db xet store ';
 
 export class StoreLayout {
   readonly root: string;
@@ -30,6 +32,7 @@ export class StoreLayout {
   readonly trash: string;
   readonly gc: string;
   readonly irregular: string;
+  readonly learned: string;
   readonly xorbs: string;
 
   constructor(root: string) {
@@ -43,6 +46,7 @@ export class StoreLayout {
     this.trash = join(root, 'trash');
     this.gc = join(root, 'gc');
     this.irregular = join(root, 'irregular');
+    this.learned = join(root, 'learned');
   }
 
   /** Path of a published xorb; `hash` must be a checked string form. */
@@ -60,7 +64,7 @@ export class StoreLayout {
       mkdirSync(dir, { recursive: true });
     }
     try {
-      writeFileSync(join(this.root, 'format'), `${FORMAT_PREFIX}${STORE_VERSION}\n`, { flag: 'wx' });
+      writeFileSync(join(this.root, 'format'), `${STORE_FORMAT}${STORE_VERSION}\n`, { flag: 'wx' });
     } catch (error) {
       if (errnoOf(error) !== 'EEXIST') throw error;
     }
@@ -78,10 +82,10 @@ export class StoreLayout {
       throw error;
     }
     // Empty: another process is between creating and writing it.
-    if (text === '' || text === `${FORMAT_PREFIX}${STORE_VERSION}\n`) return true;
+    if (text === '' || text === `${STORE_FORMAT}${STORE_VERSION}\n`) return true;
     throw new Git2dbError(
       'STORE_UNSUPPORTED',
-      `${path}: expected "${FORMAT_PREFIX}${STORE_VERSION}", found ${JSON.stringify(text.slice(0, 40))}; ` +
+      `${path}: expected "${STORE_FORMAT}${STORE_VERSION}", found ${JSON.stringify(text.slice(0, 40))}; ` +
         'this store was written by another version of git2db: use that one, or a newer one',
     );
   }

@@ -26,6 +26,8 @@ export interface StoredTerm {
   readonly name: string;
   /** Undefined while the xorb is still open in a writer's directory. */
   readonly xorbHash: Uint8Array | undefined;
+  /** Number of the writer's xorb, where `xorbHash` is undefined. */
+  readonly local?: number;
   readonly start: number;
   readonly end: number;
   readonly rawBytes: number;
@@ -110,6 +112,28 @@ export class LocalStore {
     return undefined;
   }
 
+  /**
+   * Hashes of the files that are said to have this SHA-256 (64 digits), each once. Shards that came from
+   * elsewhere may say what is not true: who gives out the content compares.
+   */
+  findSha256(sha256: string): Uint8Array[] {
+    const bytes = Buffer.from(sha256, 'hex');
+    const found = new Map<string, Uint8Array>();
+    const add = (hashes: readonly Uint8Array[]) => {
+      for (const hash of hashes) found.set(formatHash(hash), hash);
+    };
+    add(this.catalog.findSha256s(bytes));
+    if (found.size === 0) add(this.#incoming.findSha256(sha256));
+    if (found.size === 0 && this.catalog.refresh()) add(this.catalog.findSha256s(bytes));
+    return [...found.values()];
+  }
+
+  /** For clean: whether a shard says that the file `hash` has this SHA-256. */
+  knowsSha256(sha256: string, hash: Uint8Array): boolean {
+    const bytes = Buffer.from(sha256, 'hex');
+    return this.catalog.findSha256s(bytes).some((found) => found.equals(hash));
+  }
+
   *#inShards(hash: Uint8Array): Generator<StoredFile> {
     for (const place of this.catalog.findFile(hash)) {
       const name = formatHash(place.shard);
@@ -156,6 +180,7 @@ export class LocalStore {
       return {
         name: `unsealed ${local}`,
         xorbHash: undefined,
+        local,
         start,
         end,
         rawBytes,

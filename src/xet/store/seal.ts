@@ -18,8 +18,9 @@ import {
   renameSync,
   rmSync,
   statSync,
+  writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
+import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
 import { verificationHash } from '../hash/verification.ts';
@@ -38,6 +39,8 @@ import { writeAll } from './write-all.ts';
 
 /** The file whose blocks the shard will take. */
 export const SHARD_RESERVE = 'shard';
+/** Where there is a file of this name, all xorbs of the writer are irregular. */
+export const IRREGULAR_MARK = 'irregular';
 /** A journal under this name is published in full; the directory may go. */
 const SEALED = 'journal.sealed';
 /** Shards are cut below the wire's limit of 64 MiB. */
@@ -134,8 +137,12 @@ async function publishXorbs(
   } finally {
     await settleAll(syncs);
   }
+  const isIrregular = fresh.length > 0 && existsSync(join(directory, IRREGULAR_MARK));
+  if (isIrregular) mkdirSync(store.layout.irregular, { recursive: true });
   for (const xorb of fresh) {
     const target = targets[xorb.number] as string;
+    // The mark comes before the xorb: who sees the one sees the other.
+    if (isIrregular) writeFileSync(join(store.layout.irregular, basename(target)), '');
     mkdirSync(dirname(target), { recursive: true });
     publishFile(join(directory, `${xorb.number}.xorb`), target, options.fsync);
   }

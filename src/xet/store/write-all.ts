@@ -1,5 +1,5 @@
 /** Writes that are complete when they return: the system may take less than it is given. */
-import { closeSync, fdatasyncSync, openSync, writeSync, writevSync } from 'node:fs';
+import { closeSync, fdatasyncSync, openSync, writeSync, writev, writevSync } from 'node:fs';
 import type { Fsync } from './publish.ts';
 
 /** IOV_MAX of Linux. */
@@ -13,6 +13,27 @@ export function writeAll(fd: number, buffers: readonly Uint8Array[], position: n
     const size = part.reduce((n, b) => n + b.length, 0);
     for (let done = 0; done < size; ) done += writevSync(fd, after(part, done), position + done);
     position += size;
+  }
+}
+
+/** The same by the thread pool; the buffers must stay as they are meanwhile. */
+export async function writeAllAhead(
+  fd: number,
+  buffers: readonly Uint8Array[],
+  position: number,
+): Promise<void> {
+  let at = position;
+  for (let i = 0; i < buffers.length; i += MAX_BUFFERS) {
+    const part = buffers.slice(i, i + MAX_BUFFERS);
+    const size = part.reduce((n, b) => n + b.length, 0);
+    for (let done = 0; done < size; ) {
+      const rest = after(part, done);
+      const from = at + done;
+      done += await new Promise<number>((resolve, reject) => {
+        writev(fd, rest, from, (error, written) => (error === null ? resolve(written) : reject(error)));
+      });
+    }
+    at += size;
   }
 }
 

@@ -6,7 +6,7 @@
  * recovery finds it. `seal` publishes everything: xorbs, then the shard, then the catalog.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, renameSync, rmSync } from 'node:fs';
+import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Scheme } from '../compress/scheme.ts';
 import { formatHash } from '../hash/xet-hash.ts';
@@ -31,15 +31,24 @@ import {
 import { LivenessMark } from './liveness.ts';
 import type { LocalStore, StoredFile } from './local-store.ts';
 import { recoverDeadWriters } from './recover.ts';
-import { removeIncoming, SHARD_RESERVE, sealIncoming, shardFileSize, shardFrameSize } from './seal.ts';
+import {
+  IRREGULAR_MARK,
+  removeIncoming,
+  SHARD_RESERVE,
+  sealIncoming,
+  shardFileSize,
+  shardFrameSize,
+} from './seal.ts';
 import { unwritable } from './unwritable.ts';
-import { writeAll, writeZeros } from './write-all.ts';
+import { writeAll, writeAllAhead, writeZeros } from './write-all.ts';
 
 export interface WriterOptions {
   /** `batch`: everything is on stable storage when `seal` returns. `none`: left to the system. */
   readonly fsync: 'batch' | 'none';
   /** Told about trouble that does not make the write fail, one line each. */
   readonly warn?: (message: string) => void;
+  /** The chunks come from elsewhere, and where they were cut was not checked: see `irregular/` in layout.ts. */
+  readonly irregular?: boolean;
 }
 
 /** Reserved for the shard beyond what is needed now. */
@@ -89,6 +98,8 @@ export class StoreWriter {
   // Records that wait for the next writev, and where they go.
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
+  /** A write that the thread pool is at. Nothing that closes or truncates the open xorb may happen meanwhile. */
+  #ahead: Promise<void> | undefined;
 
   /** Not registered until `register` or the first thing that is written. Throws STORE_UNSUPPORTED. */
   constructor(store: LocalStore, options: WriterOptions) {
@@ -123,6 +134,7 @@ export class StoreWriter {
       // Invisible until the mark is in place: a directory without one looks abandoned.
       const hidden = join(layout.incoming, `.${name}`);
       mkdirSync(hidden);
+      if (this.#options.irregular === true) writeFileSync(join(hidden, IRREGULAR_MARK), '');
       const mark = new LivenessMark(hidden);
       const directory = join(layout.incoming, name);
       renameSync(hidden, directory);
@@ -192,6 +204,60 @@ export class StoreWriter {
     return chunk;
   }
 
+  /** Whether a chunk still fits into the open xorb: else `put` completes that and begins another. */
+  fits(rawLength: number, payloadLength: number): boolean {
+    const xorb = this.#open?.xorb;
+    if (xorb === undefined) return true;
+    const stored = CHUNK_HEADER_SIZE + payloadLength;
+    return fitsInXorb(rawBytesOf(xorb), dataEnd(xorb), xorb.count, rawLength, stored);
+  }
+
+  /**
+   * As `flush`, but the writing goes on while the caller does; waits for the one before. The payloads must stay
+   * as they are until `settle`, which comes before a chunk that does not fit, `commit`, `rollback` and `begin`.
+   */
+  async flushAhead(): Promise<void> {
+    const open = this.#open;
+    if (open === undefined || this.#pendingBytes === 0) return;
+    const end = dataEnd(open.xorb);
+    const position = end - this.#pendingBytes;
+    const buffers = this.#pending;
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    if (end > open.reserved) open.reserved = end;
+    const before = this.#ahead;
+    const writing = (async () => {
+      await before;
+      await writeAllAhead(open.fd, buffers, position);
+    })();
+    // Whoever settles hears of it.
+    writing.catch(() => {});
+    this.#ahead = writing;
+    await this.#settled(before);
+  }
+
+  /** Waits for what `flushAhead` has begun. */
+  async settle(): Promise<void> {
+    const ahead = this.#ahead;
+    try {
+      await this.#settled(ahead);
+    } finally {
+      if (this.#ahead === ahead) this.#ahead = undefined;
+    }
+  }
+
+  async #settled(writing: Promise<void> | undefined): Promise<void> {
+    try {
+      await writing;
+    } catch (error) {
+      throw unwritable(this.#store.root, error);
+    }
+  }
+
+  #expectSettled(): void {
+    if (this.#ahead !== undefined) throw new Error('the writer is still writing: settle comes first');
+  }
+
   /** Hands everything put so far to the operating system; the payloads may be reused afterwards. */
   flush(): void {
     const open = this.#open;
@@ -208,6 +274,7 @@ export class StoreWriter {
    * for what `seal` will write is taken from the disk now, so that a full disk shows here.
    */
   commit(file: LocalFile): void {
+    this.#expectSettled();
     this.flush();
     const frame = encodeFileFrame(file, this.#fileChunks);
     const shardFileBytes = this.#shardFileBytes + shardFileSize(file);
@@ -223,6 +290,7 @@ export class StoreWriter {
 
   /** Forgets the chunks put since `begin`. Never fails: it is what follows a failure. */
   rollback(): void {
+    this.#expectSettled();
     this.#pending = [];
     this.#pendingBytes = 0;
     const { xorbs, lastCount } = this.#begun;
@@ -303,6 +371,8 @@ export class StoreWriter {
    * must not be used afterwards.
    */
   async seal(): Promise<void> {
+    // What it wrote was committed, or is not wanted.
+    await this.settle().catch(() => {});
     this.rollback();
     if (this.#registration === undefined) return;
     const { directory, mark } = this.#registration;
@@ -339,6 +409,7 @@ export class StoreWriter {
 
   /** The open xorb is full: completes its file. */
   #rotate(open: OpenXorb): void {
+    this.#expectSettled();
     this.flush();
     this.#finished.add(open.fd, open.xorb);
     this.#open = undefined;

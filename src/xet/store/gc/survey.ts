@@ -22,6 +22,8 @@ export interface Roots {
   readonly files: ReadonlySet<string>;
   /** SHA-256 of files, in hexadecimal. */
   readonly sha256s: ReadonlySet<string>;
+  /** Files that need not be kept for their youth, because their content is known to be elsewhere. String form. */
+  readonly released?: ReadonlySet<string> | undefined;
 }
 
 export interface ShardEntry {
@@ -204,8 +206,13 @@ class Surveyor {
     let kept = 0;
     for (const [hash, description] of this.#descriptions) {
       const all = [...chain(description)];
-      const isYoung = all.some(({ shard }) => shard.isYoung || shard.isFixed);
-      if (!isYoung && !this.#roots.files.has(hash) && !this.#wantedBySha.has(hash)) continue;
+      const isWanted = this.#roots.files.has(hash) || this.#wantedBySha.has(hash);
+      const isReleased = !isWanted && this.#roots.released?.has(hash) === true;
+      const isHeld = all.some(({ shard }) => shard.isFixed || (shard.isYoung && !isReleased));
+      if (!isWanted && !isHeld) {
+        if (isReleased) this.#releaseXorbs(all);
+        continue;
+      }
       kept++;
       const fixed = all.filter(({ shard }) => shard.isFixed);
       for (const { shard, recordIndex } of [...fixed, ...this.#choose(all, lists)])
@@ -217,6 +224,16 @@ class Surveyor {
       if (!this.#descriptions.has(hash) && !incoming.files.has(hash)) missing++;
     }
     return { kept, dropped: this.#descriptions.size - kept, missing };
+  }
+
+  /** Of these xorbs only what other files need lives, however young they are. */
+  #releaseXorbs(all: readonly Description[]): void {
+    for (const { shard, recordIndex } of all) {
+      for (const { xorbHash } of readFileRecord(shard.object.path, recordIndex).terms) {
+        const xorb = this.#xorbs.get(formatHash(xorbHash));
+        if (xorb !== undefined) xorb.isReleased = true;
+      }
+    }
   }
 
   /**

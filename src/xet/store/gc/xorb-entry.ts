@@ -25,6 +25,8 @@ export class XorbEntry {
   readonly isIrregular: boolean;
   /** Somebody needs it under this very name: all its chunks live, and it stays. */
   isPinned = false;
+  /** Its youth does not count: a young file that was in it is to go. */
+  isReleased = false;
   /** Chunks and raw bytes as a shard tells them; 0 while none does. */
   count = 0;
   rawBytes = 0;
@@ -49,7 +51,7 @@ export class XorbEntry {
   }
 
   get isWhole(): boolean {
-    return this.isYoung || this.isPinned;
+    return (this.isYoung && !this.isReleased) || this.isPinned;
   }
 
   /** Chunks [start, end) live. Only after `count` was told. */

@@ -1,0 +1,177 @@
+import { EXIT_CODES, EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
+import { quotePath } from '../../filter-process/trace.ts';
+import type { PushContentOptions, PushContentResult, PushedFile } from '../../large-files/push.ts';
+import { Git2dbError } from '../../xet/errors.ts';
+import { type CommandContext, defineCommand } from '../command.ts';
+import { formatBytes } from '../output.ts';
+import { TransferBar } from '../transfer-bar.ts';
+
+const REMOTE_MANUAL = `Where a remote's content is kept: remote.NAME.xeturl, else xet.remote, else .gitxet (if
+it is on the authority of the remote, or trusted), else what follows from the URL of the
+remote: the store of a repository on this machine, the service of a "git2db serve", the
+Hugging Face Hub. "git2db xet doctor" shows the choice.`;
+
+export const xetPush = defineCommand({
+  path: ['xet', 'push'],
+  summary: 'Send the content that pushed commits need',
+  description: `Sends the content of every pointer that is reachable from REF (HEAD unless given) to
+the place that belongs to the git remote REMOTE (that of "git push" unless given), as
+far as it is missing there. The pre-push hook does the same before each "git push"; this
+command moves no refs.
+
+What the remote-tracking branches of REMOTE have is not looked at again; --all looks at
+the whole history of all branches and tags. Content that is neither here nor there is
+named, with a path and a commit, and the command fails.
+
+${REMOTE_MANUAL}
+
+JSON: {"dryRun","place","wireBytes","files":[{"path","kind","hash","size","outcome",
+"commit","message"}]}; "kind" is xet or lfs, "outcome" present (it was there), sent,
+missing (in a dry run) or failed; "place" is null where no pointer was found.`,
+  operands: {
+    usage: '[REMOTE [REF...]]',
+    min: 0,
+    max: Number.POSITIVE_INFINITY,
+    complete: ['remote', 'ref'],
+  },
+  options: {
+    all: { type: 'boolean', describe: 'All branches and tags with all of their history' },
+    'dry-run': { type: 'boolean', alias: 'n', describe: 'Send nothing, list what is missing there' },
+    refresh: { type: 'boolean', describe: 'Ask the server again whether it is git2db' },
+  },
+  examples: [
+    ['git2db xet push', 'what HEAD needs, to the remote of "git push"'],
+    ['git2db xet push backup main v1.0', 'what a branch and a tag need'],
+    ['git2db xet push --all --dry-run nas', 'is anything missing there?'],
+  ],
+  exitCodes: [
+    [EXIT_FALSE, 'Some content could not be sent; all is named'],
+    [4, 'Not in a repository'],
+    [8, 'The remote reads no pointers of this kind'],
+    [59, 'The remote wants other credentials'],
+    [60, 'The remote cannot be reached'],
+    [67, 'The remote names a place that is not trusted'],
+    [83, 'The remote can only be read'],
+    [84, 'There is no place for content'],
+    [130, 'Interrupted; run it again to go on'],
+  ],
+  async run({ options, operands }, context) {
+    const { cwd, env, output } = context;
+    const { all } = options;
+    const [named, ...refs] = operands;
+    if (all && refs.length > 0) throw new Git2dbError('USAGE', '--all and REF exclude each other');
+    const { GitRemotes, pushContent, selectRange } = await import('../large-files-library.ts');
+    const remote = named ?? (await GitRemotes.load({ cwd, env }).forPush());
+    if (remote === undefined) {
+      throw new Git2dbError('REMOTE_MISSING', 'there is no git remote to push to: git remote add origin URL');
+    }
+    const range = await selectRange({ cwd, env }, remote, { refs, all });
+    const dryRun = options['dry-run'];
+    const result = await withBar('sending content', context, (bar, signal) =>
+      pushContent(range, {
+        ...pushOptions(context, bar),
+        remote,
+        dryRun,
+        mayPrompt: env.GIT_TERMINAL_PROMPT !== '0',
+        refresh: options.refresh,
+        signal,
+      }),
+    );
+    if (context.json) output.json(documentOf(result, dryRun));
+    else describe(result, dryRun, context);
+    return reportFailures(result, context);
+  },
+});
+
+/** Runs `work` with a bar that goes when it ends. */
+export async function withBar<T>(
+  label: string,
+  context: CommandContext,
+  work: (bar: TransferBar, signal: AbortSignal) => Promise<T>,
+): Promise<T> {
+  const bar = new TransferBar(context.output, label);
+  try {
+    return await work(bar, context.interruptible());
+  } finally {
+    bar.finish();
+  }
+}
+
+export function pushOptions(
+  { cwd, env, output }: CommandContext,
+  bar: TransferBar,
+): Pick<PushContentOptions, 'cwd' | 'env' | 'warn' | 'onProgress' | 'onLfsBytes'> {
+  return {
+    cwd,
+    env,
+    warn: (line) => output.warn(line),
+    onProgress: (event) => bar.show(event),
+    onLfsBytes: (bytes) => bar.add(bytes),
+  };
+}
+
+/** Names each file that failed. One class of error for all of them is that of the command. */
+export function reportFailures({ files }: PushContentResult, { output }: CommandContext): number {
+  const failed = files.filter(({ outcome }) => outcome === 'failed');
+  for (const file of failed) output.error(failureOf(file));
+  if (failed.length === 0) return EXIT_OK;
+  const codes = new Set(failed.map(({ error }) => error?.code));
+  const [only] = codes;
+  const isOfAll = codes.size === 1 && only !== undefined && !PER_FILE.has(only);
+  return isOfAll ? EXIT_CODES[only] : EXIT_FALSE;
+}
+
+const PER_FILE: ReadonlySet<string> = new Set(['CONTENT_MISSING', 'CONTENT_DAMAGED', 'INVALID_POINTER']);
+
+function failureOf({ path, hash, commit, error }: PushedFile): string {
+  const where = commit === undefined ? '' : ` (in commit ${commit.slice(0, 12)})`;
+  const name = path.length === 0 ? `content ${hash}` : quotePath(path);
+  const why = error === undefined ? 'it could not be sent' : error.message;
+  const remedy =
+    error?.code === 'CONTENT_MISSING'
+      ? '; get it from a remote that has it (git2db xet fetch REMOTE), then push again'
+      : '';
+  return `${name}${where}, ${hash}: ${why}${remedy}`;
+}
+
+function describe(
+  { place, files, wireBytes }: PushContentResult,
+  dryRun: boolean,
+  { output }: CommandContext,
+) {
+  if (place === undefined) {
+    output.note('no content to send: there are no pointers');
+    return;
+  }
+  const wanted = files.filter(({ outcome }) => outcome === (dryRun ? 'missing' : 'sent'));
+  for (const { path, size } of wanted) {
+    const line = `${formatBytes(size)}  ${quotePath(path)}`;
+    if (dryRun) output.data(line);
+    else output.detail(line);
+  }
+  const present = files.filter(({ outcome }) => outcome === 'present').length;
+  const there = present === 0 ? '' : `, ${present} there already`;
+  const bytes = formatBytes(wanted.reduce((sum, { size }) => sum + size, 0));
+  output.note(
+    dryRun
+      ? `${wanted.length} of ${files.length} files (${bytes}) would be sent to ${place}`
+      : `${wanted.length} ${wanted.length === 1 ? 'file' : 'files'} (${bytes}) sent to ${place}${there}; ${formatBytes(wireBytes)} moved`,
+  );
+}
+
+function documentOf({ place, files, wireBytes }: PushContentResult, dryRun: boolean): object {
+  return {
+    dryRun,
+    place: place ?? null,
+    wireBytes,
+    files: files.map(({ path, kind, hash, size, outcome, commit, error }) => ({
+      path: path.toString('utf8'),
+      kind,
+      hash,
+      size,
+      outcome,
+      commit: commit ?? null,
+      message: error?.message ?? null,
+    })),
+  };
+}

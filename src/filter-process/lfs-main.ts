@@ -1,0 +1,4 @@
+/** git2db-lfs-filter: `filter.lfs.process`. */
+import { startFilter } from './program.ts';
+
+startFilter('lfs');

@@ -1,0 +1,170 @@
+/** The git remotes of a repository, and what its configuration and `.gitxet` say about their content. */
+import { ObjectReader } from '../git/cat-file.ts';
+import { GitConfig } from '../git/config.ts';
+import { findRepository, type RepositoryPaths } from '../git/repository.ts';
+import { git, gitLinesZ, gitText } from '../git/runner.ts';
+import { Git2dbError } from '../xet/errors.ts';
+import { GITXET_FILE, GITXET_MAX, type GitxetFile, parseGitxet } from './gitxet-file.ts';
+import type { Place } from './work-tree.ts';
+
+export class GitRemotes {
+  readonly repository: RepositoryPaths;
+  readonly config: GitConfig;
+  readonly #place: Place;
+  #gitxet: Promise<GitxetFile | Git2dbError | undefined> | undefined;
+
+  private constructor(place: Place, repository: RepositoryPaths) {
+    this.#place = place;
+    this.repository = repository;
+    this.config = GitConfig.load(place.cwd, undefined, { env: place.env });
+  }
+
+  /** Throws NOT_A_REPOSITORY. */
+  static load(place: Place): GitRemotes {
+    const repository = findRepository(place.cwd, place.env);
+    if (repository === undefined)
+      throw new Git2dbError('NOT_A_REPOSITORY', `${place.cwd} is in no git repository`);
+    return new GitRemotes(place, repository);
+  }
+
+  /** Names, in the order of the configuration. */
+  names(): string[] {
+    const names = this.config
+      .entries()
+      .flatMap(({ key }) => /^remote\.(.+)\.(?:url|pushurl|xeturl)$/s.exec(key)?.[1] ?? []);
+    return [...new Set(names)];
+  }
+
+  /** The URLs as they are written, by name. */
+  urls(): Map<string, string> {
+    return new Map(
+      this.names().flatMap((name): [string, string][] => {
+        const url = this.config.all(`remote.${name}.url`)[0];
+        return url === undefined ? [] : [[name, url]];
+      }),
+    );
+  }
+
+  /** Where content is asked for, the likeliest first: the branch's own remote, origin, then all the others. */
+  async inOrder(): Promise<string[]> {
+    const names = this.names();
+    const own = await this.#ofBranch('remote');
+    const first = [own, 'origin'].filter(
+      (name): name is string => name !== undefined && names.includes(name),
+    );
+    return [...new Set([...first, ...names])];
+  }
+
+  /** What `git push` would push to; undefined where there is no remote. */
+  async forPush(): Promise<string | undefined> {
+    const names = this.names();
+    const wanted = [
+      await this.#ofBranch('pushRemote'),
+      this.config.get('remote.pushDefault'),
+      await this.#ofBranch('remote'),
+      'origin',
+      names.length === 1 ? names[0] : undefined,
+    ];
+    return wanted.find((name) => name !== undefined && name !== '.' && names.includes(name));
+  }
+
+  async #ofBranch(key: string): Promise<string | undefined> {
+    const branch = await gitText(['symbolic-ref', '--quiet', '--short', 'HEAD'], {
+      ...this.#run,
+      okStatus: [0, 1, 128],
+    });
+    const value = branch === '' ? undefined : this.config.get(`branch.${branch}.${key}`);
+    return value === '.' || value === '' ? undefined : value;
+  }
+
+  /** What git uses for a remote's name or URL, after insteadOf. */
+  async url(remote: string, direction: 'fetch' | 'push'): Promise<string> {
+    checkRemoteWord(remote);
+    if (direction === 'push' && this.names().includes(remote)) {
+      const { stdout, status } = await git(['remote', 'get-url', '--push', '--', remote], {
+        ...this.#run,
+        okStatus: [0, 2, 128],
+      });
+      if (status === 0) return stdout.toString('utf8').replace(/\n$/, '');
+    }
+    return gitText(['ls-remote', '--get-url', '--', remote], this.#run);
+  }
+
+  /** Where a relative path in a setting starts. */
+  get base(): string {
+    return this.repository.workTree ?? this.repository.gitDir;
+  }
+
+  /** Of the index, else of HEAD (a clone has no index while it checks out). An error where it cannot be used. */
+  gitxet(): Promise<GitxetFile | Git2dbError | undefined> {
+    this.#gitxet ??= this.#readGitxet();
+    return this.#gitxet;
+  }
+
+  async #readGitxet(): Promise<GitxetFile | Git2dbError | undefined> {
+    const found = (await this.#inIndex()) ?? (await this.#inHead());
+    if (found === undefined) return undefined;
+    const { mode, oid, where } = found;
+    if (!mode.startsWith('100')) {
+      return new Git2dbError('INVALID_CONFIG', `${where} is no regular file (mode ${mode}): remove it`);
+    }
+    const reader = new ObjectReader({ ...this.#run, maxSize: GITXET_MAX });
+    try {
+      const object = await reader.read(oid);
+      return object === undefined ? undefined : parseGitxet(object.body, where);
+    } catch (error) {
+      if (error instanceof Git2dbError) return error;
+      throw error;
+    } finally {
+      await reader.close();
+    }
+  }
+
+  async #inIndex(): Promise<TreeEntry | undefined> {
+    const literal = { GIT_LITERAL_PATHSPECS: undefined };
+    const args = ['ls-files', '-s', '-z', '--', `:(top,literal)${GITXET_FILE}`];
+    if (this.repository.workTree === undefined) return undefined;
+    const run = { ...this.#run, cwd: this.repository.workTree, env: { ...this.#run.env, ...literal } };
+    const [line] = await gitLinesZ(args, run);
+    const match = /^(\d+) ([0-9a-f]+) \d\t/.exec(line?.toString('latin1') ?? '');
+    return match === null ? undefined : { mode: match[1]!, oid: match[2]!, where: GITXET_FILE };
+  }
+
+  async #inHead(): Promise<TreeEntry | undefined> {
+    const { stdout, status } = await git(['ls-tree', '-z', '--full-tree', 'HEAD', '--', GITXET_FILE], {
+      ...this.#run,
+      okStatus: [0, 128],
+    });
+    const match = /^(\d+) \w+ ([0-9a-f]+)\t/.exec(stdout.toString('latin1'));
+    if (status !== 0 || match === null) return undefined;
+    return { mode: match[1]!, oid: match[2]!, where: `${GITXET_FILE} of HEAD` };
+  }
+
+  /** Names of the remote-tracking refs of a remote (or patterns of them), by its refspecs. */
+  trackingPatterns(remote: string): string[] {
+    return this.config.all(`remote.${remote}.fetch`).flatMap((refspec) => {
+      const target = /^\+?[^:]*:(refs\/.+)$/.exec(refspec)?.[1];
+      // for-each-ref: a pattern without a star ends at a slash.
+      return target === undefined || refspec.startsWith('^') ? [] : [target];
+    });
+  }
+
+  get #run() {
+    return { cwd: this.#place.cwd, env: this.#place.env, keepGitEnv: true } as const;
+  }
+}
+
+interface TreeEntry {
+  readonly mode: string;
+  readonly oid: string;
+  readonly where: string;
+}
+
+/** A name or URL that git cannot take for an option, nor for a program to run. Throws URL_INVALID. */
+export function checkRemoteWord(remote: string): void {
+  if (remote !== '' && !remote.startsWith('-') && !/[\0\n]/.test(remote) && !/^[^/]*::/.test(remote)) return;
+  throw new Git2dbError(
+    'URL_INVALID',
+    `expected the name of a git remote or a URL, found ${JSON.stringify(remote.slice(0, 80))}`,
+  );
+}

@@ -1,0 +1,291 @@
+/**
+ * `git2db xet push` and the pre-push hook: before refs move, the content of every pointer that they lead to
+ * must be at the remote. Which pointers these are git's history says; which of them are missing, the remote.
+ */
+import { loadFilterConfig } from '../filter-process/config.ts';
+import { quotePath } from '../filter-process/trace.ts';
+import { findPathsOf } from '../git/refs.ts';
+import { git, gitText } from '../git/runner.ts';
+import { isHubUrl } from '../lfs/hub-host.ts';
+import type { LfsObject } from '../lfs/objects.ts';
+import { Git2dbError } from '../xet/errors.ts';
+import { useBlake3 } from '../xet/hash/blake3.ts';
+import { formatHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { StoreLayout } from '../xet/store/layout.ts';
+import { LocalStore } from '../xet/store/local-store.ts';
+import { registerUser } from '../xet/store/users.ts';
+import type { FileOutcome, TransferEvent } from '../xet/transfer/transfer.ts';
+import { ContentRemotes } from './content-remotes.ts';
+import { GitRemotes } from './git-remotes.ts';
+import { type PushedPointer, pushedPointers } from './pushed-pointers.ts';
+import type { Place } from './work-tree.ts';
+
+export interface PushedRange {
+  readonly tips: readonly string[];
+  readonly boundaries: readonly string[];
+}
+
+export interface PushContentOptions extends Place {
+  /** Name or URL of the git remote. */
+  readonly remote: string;
+  /** What git pushes to, where git has said so. */
+  readonly url?: string | undefined;
+  /** Only say what is missing there. */
+  readonly dryRun: boolean;
+  readonly mayPrompt: boolean;
+  readonly refresh?: boolean | undefined;
+  readonly warn: (message: string) => void;
+  readonly signal?: AbortSignal | undefined;
+  readonly onProgress?: ((event: TransferEvent) => void) | undefined;
+  /** Bytes of LFS content since the last call. */
+  readonly onLfsBytes?: ((bytes: number) => void) | undefined;
+}
+
+export interface PushedFile {
+  /** One path that it has in what is pushed. */
+  readonly path: Buffer;
+  readonly kind: 'xet' | 'lfs';
+  /** File hash, or the SHA-256 of an LFS pointer. */
+  readonly hash: string;
+  readonly size: number;
+  /** `missing`: in a dry run, what would be sent. */
+  readonly outcome: 'present' | 'sent' | 'missing' | 'failed';
+  /** Of one that failed. */
+  readonly error?: Git2dbError | undefined;
+  /** Of one that failed: a commit that has it, where git knows one. */
+  readonly commit?: string | undefined;
+}
+
+export interface PushContentResult {
+  /** Undefined where there was nothing to send. */
+  readonly place: string | undefined;
+  readonly files: readonly PushedFile[];
+  /** Bytes that were sent. */
+  readonly wireBytes: number;
+}
+
+/** Only the walk takes git; a history without pointers asks nobody. Throws what `ContentRemotes.open` throws. */
+export async function pushContent(
+  range: PushedRange,
+  options: PushContentOptions,
+): Promise<PushContentResult> {
+  const { remote, url, signal } = options;
+  await using remotes = new ContentRemotes(options);
+  const found = new Map<string, PushedPointer>();
+  for await (const pushed of pushedPointers(remotes.git.repository, { ...range, signal })) {
+    const { pointer } = pushed;
+    if (pointer.size === 0) continue;
+    const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : pointer.hash;
+    if (!found.has(key)) found.set(key, pushed);
+  }
+  const pointers = [...found.values()];
+  if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
+  return new ContentPush(remotes, options).run(pointers, url ?? (await remotes.git.url(remote, 'push')));
+}
+
+class ContentPush {
+  readonly #remotes: ContentRemotes;
+  readonly #options: PushContentOptions;
+  #place: string | undefined;
+  #wireBytes = 0;
+
+  constructor(remotes: ContentRemotes, options: PushContentOptions) {
+    this.#remotes = remotes;
+    this.#options = options;
+  }
+
+  async run(pointers: readonly PushedPointer[], url: string): Promise<PushContentResult> {
+    const xet = pointers.filter(({ pointer }) => pointer.kind !== 'lfs');
+    const lfs = pointers.filter(({ pointer }) => pointer.kind === 'lfs');
+    if (xet.length > 0 && isHubUrl(url, this.#options.env)) throw refusedByHub(xet);
+    const files = [...(await this.#pushXet(xet, url)), ...(await this.#pushLfs(lfs, url))];
+    const commits = await this.#commitsOf(files, pointers);
+    return {
+      place: this.#place,
+      files: files.map((file) => ({ ...file, commit: commits.get(file.hash) })),
+      wireBytes: this.#wireBytes,
+    };
+  }
+
+  async #pushXet(pointers: readonly PushedPointer[], url: string): Promise<PushedFile[]> {
+    if (pointers.length === 0) return [];
+    const { dryRun, signal, onProgress, remote, cwd, env } = this.#options;
+    if (dryRun && (await this.#isUnmade(url)))
+      return pointers.map((pushed) => ({ ...nameOf(pushed), outcome: 'missing' }));
+    const { remote: target, choice } = await this.#remotes.open(remote, 'push', url);
+    this.#place = target.place;
+    for (const { verdict, reason } of choice.candidates)
+      if (verdict === 'invalid' || verdict === 'untrusted') this.#options.warn(`.gitxet: ${reason}`);
+    if (target.isReadOnly) {
+      throw new Git2dbError(
+        'REMOTE_FORBIDDEN',
+        `${target.place} can only be read: name a place to push to (git config remote.${remote}.xeturl URL)`,
+      );
+    }
+    const wanted = pointers.map(({ pointer }) => ({
+      hash: parseHash((pointer as { hash: string }).hash),
+      size: pointer.size,
+    }));
+    if (dryRun) {
+      const missing = await target.missing(wanted, { signal });
+      const names = new Set(missing.map(({ hash }) => formatHash(hash)));
+      return pointers.map((pushed) => ({
+        ...nameOf(pushed),
+        outcome: names.has(nameOf(pushed).hash) ? 'missing' : 'present',
+      }));
+    }
+    const config = loadFilterConfig(cwd, env);
+    useBlake3(config.kernels.blake3);
+    const local = new LocalStore(config.storeDir);
+    try {
+      if (local.exists()) registerUser(local.layout, config.repository.commonDir);
+      const { files, wireBytes } = await target.send(local, wanted, { signal, onProgress });
+      this.#wireBytes += wireBytes;
+      return files.map((outcome, i) => pushedFile(pointers[i]!, outcome));
+    } finally {
+      local.close();
+    }
+  }
+
+  /** A directory that the first push would make. */
+  async #isUnmade(url: string): Promise<boolean> {
+    const { place } = await this.#remotes.choose(this.#options.remote, 'push', url);
+    if (place?.kind !== 'directory' || new StoreLayout(place.path).exists()) return false;
+    this.#place = place.path;
+    return true;
+  }
+
+  async #pushLfs(pointers: readonly PushedPointer[], url: string): Promise<PushedFile[]> {
+    if (pointers.length === 0) return [];
+    const { dryRun, signal, warn, remote, onLfsBytes } = this.#options;
+    if (dryRun) return pointers.map((pushed) => ({ ...nameOf(pushed), outcome: 'missing' }));
+    const { pushLfs } = await import('../lfs/push.ts');
+    const choice = await this.#remotes.choose(remote, 'push', url);
+    const isDirectory = choice.place?.kind === 'directory';
+    const opened = isDirectory ? await this.#remotes.open(remote, 'push', url) : undefined;
+    this.#place ??= opened?.remote.place ?? choice.url;
+    const objects = pointers.map(
+      ({ pointer }): LfsObject => ({ sha256: shaOf(pointer), size: pointer.size ?? 0 }),
+    );
+    const outcomes = await pushLfs(this.#remotes.lfsPlace(), objects, {
+      remote,
+      url,
+      store: opened?.store,
+      signal,
+      warn,
+      onProgress: (bytes) => {
+        this.#wireBytes += bytes;
+        onLfsBytes?.(bytes);
+      },
+    });
+    return outcomes.map(({ outcome, error }, i) => ({
+      ...nameOf(pointers[i]!),
+      outcome: outcome === 'moved' ? 'sent' : outcome,
+      error,
+    }));
+  }
+
+  /** Where those that failed are, for the message. */
+  async #commitsOf(
+    files: readonly PushedFile[],
+    pointers: readonly PushedPointer[],
+  ): Promise<Map<string, string>> {
+    const failed = new Set(files.filter(({ outcome }) => outcome === 'failed').map(({ hash }) => hash));
+    if (failed.size === 0) return new Map();
+    const blobs = new Map(pointers.map((pushed) => [nameOf(pushed).hash, pushed.oid]));
+    const oids = [...failed].flatMap((hash) => blobs.get(hash) ?? []);
+    const places = await findPathsOf(this.#remotes.git.repository, oids, { signal: this.#options.signal });
+    return new Map(
+      [...failed].flatMap((hash): [string, string][] => {
+        const commit = places.get(blobs.get(hash)!)?.commit;
+        return commit === undefined ? [] : [[hash, commit]];
+      }),
+    );
+  }
+}
+
+function pushedFile(pushed: PushedPointer, { outcome, error, size }: FileOutcome): PushedFile {
+  const named = nameOf(pushed);
+  return { ...named, size: size ?? named.size, outcome: outcome === 'moved' ? 'sent' : outcome, error };
+}
+
+function nameOf({ path, pointer }: PushedPointer): Pick<PushedFile, 'path' | 'kind' | 'hash' | 'size'> {
+  const size = pointer.size ?? 0;
+  return pointer.kind === 'lfs'
+    ? { path, kind: 'lfs', hash: pointer.sha256, size }
+    : { path, kind: 'xet', hash: pointer.hash, size };
+}
+
+function shaOf(pointer: PushedPointer['pointer']): string {
+  return pointer.kind === 'lfs' ? pointer.sha256 : '';
+}
+
+function refusedByHub(pointers: readonly PushedPointer[]): Git2dbError {
+  const shown = pointers.slice(0, 5).map(({ path }) => quotePath(path));
+  const more = pointers.length > 5 ? ` and ${pointers.length - 5} more` : '';
+  return new Git2dbError(
+    'REFUSED',
+    `the Hugging Face Hub reads Git LFS pointers only, and what is pushed has pointers of filter=xet: ` +
+      `${shown.join(', ')}${more}. Convert them: git2db xet migrate to-lfs`,
+    { data: { paths: pointers.map(({ path }) => path.toString('utf8')) } },
+  );
+}
+
+/** What is to be pushed, as `git2db xet push` is told it. */
+export interface RefSelection {
+  /** Branches, tags or commits; HEAD where there are none. */
+  readonly refs: readonly string[];
+  /** All branches and tags with their whole history, whatever the remote is believed to have. */
+  readonly all: boolean;
+}
+
+/** Throws REF_INVALID for what names no object. */
+export async function selectRange(
+  place: Place,
+  remote: string,
+  { refs, all }: RefSelection,
+): Promise<PushedRange> {
+  const remotes = GitRemotes.load(place);
+  const run = { cwd: place.cwd, env: place.env, keepGitEnv: true };
+  if (all) {
+    const listed = await gitText(['for-each-ref', '--format=%(objectname)', 'refs/heads', 'refs/tags'], run);
+    const head = refs.length === 0 ? await headOid(place) : undefined;
+    return {
+      tips: [...listed.split('\n').filter(Boolean), ...(head === undefined ? [] : [head])],
+      boundaries: [],
+    };
+  }
+  const tips: string[] = [];
+  for (const ref of refs.length === 0 ? ['HEAD'] : refs) {
+    const { stdout, status } = await git(['rev-parse', '--verify', '--quiet', '--end-of-options', ref], {
+      ...run,
+      okStatus: [0, 1, 128],
+    });
+    if (status !== 0)
+      throw new Git2dbError('REF_INVALID', `${JSON.stringify(ref)} names no branch, tag or commit here`);
+    tips.push(stdout.toString('latin1').trim());
+  }
+  return { tips, boundaries: await trackingOids(remotes, remote, place) };
+}
+
+async function headOid({ cwd, env }: Place): Promise<string | undefined> {
+  const run = { cwd, env, keepGitEnv: true, okStatus: [0, 1, 128] };
+  const { stdout, status } = await git(['rev-parse', '--verify', '--quiet', 'HEAD'], run);
+  return status === 0 ? stdout.toString('latin1').trim() : undefined;
+}
+
+/** What the remote had when it was last talked to. */
+export async function trackingOids(
+  remotes: GitRemotes,
+  remote: string,
+  { cwd, env }: Place,
+): Promise<string[]> {
+  const patterns = remotes.trackingPatterns(remote);
+  if (patterns.length === 0) return [];
+  const listed = await gitText(['for-each-ref', '--format=%(objectname)', '--', ...patterns], {
+    cwd,
+    env,
+    keepGitEnv: true,
+  });
+  return [...new Set(listed.split('\n').filter(Boolean))];
+}

@@ -1,0 +1,197 @@
+/**
+ * The pointers that a push takes along: those in what is reachable from the pushed objects and not from what
+ * the other side is known to have. Replacement objects are looked through, as git sends what they replace.
+ */
+import { ObjectReader } from '../git/cat-file.ts';
+import { GitConfig } from '../git/config.ts';
+import { splitRecords } from '../git/records.ts';
+import type { RepositoryPaths } from '../git/repository.ts';
+import { rootRun } from '../git/roots.ts';
+import { type GitRun, git, gitStream, gitText } from '../git/runner.ts';
+import { Git2dbError } from '../xet/errors.ts';
+import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
+
+export interface PushedPointer {
+  /** Of the blob. */
+  readonly oid: string;
+  /** One path it has; empty where git knows none. */
+  readonly path: Buffer;
+  readonly pointer: Pointer;
+}
+
+export interface PushedRange {
+  /** Object ids that are pushed: commits, annotated tags, or anything else. */
+  readonly tips: readonly string[];
+  /** Object ids that the other side has with all that is reachable from them. Those not here count for nothing. */
+  readonly boundaries: readonly string[];
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Rounds of fetching what a partial clone has left out: trees name further objects. */
+const MAX_ROUNDS = 16;
+const NEWLINE = 0x0a;
+const OBJECT_ID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
+
+/**
+ * Each pointer blob once, Xet's and LFS's. In a partial clone what is missing is fetched before, all of it at
+ * once. Throws OBJECT_MISSING for a tip that is not here, and GIT_FAILED where an object cannot be read.
+ */
+export async function* pushedPointers(
+  repository: RepositoryPaths,
+  range: PushedRange,
+): AsyncIterable<PushedPointer> {
+  const run = rootRun(repository.commonDir, range.signal);
+  const tips = [...new Set(range.tips)];
+  for (const oid of [...tips, ...range.boundaries]) checkOid(oid);
+  if (tips.length === 0) return;
+  const present = await presentAmong([...tips, ...range.boundaries], run);
+  const absent = tips.find((oid) => !present.has(oid));
+  if (absent !== undefined) throw missingObject(absent, repository);
+  const boundaries = [...new Set(range.boundaries)].filter((oid) => present.has(oid));
+  const input = `${[...tips, ...boundaries.map((oid) => `^${oid}`)].join('\n')}\n`;
+  await completePartialClone(repository, input, range.signal);
+
+  const paths = new Map<string, Buffer>();
+  async function* smallBlobs(): AsyncIterable<string> {
+    const listed = gitStream([...WALK, '--stdin'], { ...run, input });
+    // The type and the size of what rev-list names; the rest of its line is the path.
+    const format = '--batch-check=%(objecttype) %(objectsize) %(objectname) %(rest)';
+    const checked = gitStream(['cat-file', '--buffer', format], { ...run, input: listed.stdout });
+    for await (const line of splitRecords(checked.stdout, NEWLINE)) {
+      const [type, size, oid] = line.toString('latin1', 0, 160).split(' ', 3) as [string, string, string];
+      if (size === 'missing') throw missingObject(type, repository);
+      if (type !== 'blob' || Number(size) > POINTER_MAX || Number(size) === 0) continue;
+      paths.set(oid, Buffer.from(line.subarray(type.length + size.length + oid.length + 3)));
+      yield oid;
+    }
+    await listed.done;
+  }
+  const reader = new ObjectReader({ ...run, maxSize: POINTER_MAX });
+  try {
+    for await (const { name: oid, object } of reader.readMany(smallBlobs())) {
+      const path = paths.get(oid) ?? Buffer.alloc(0);
+      paths.delete(oid);
+      const pointer = object && sniffPointer(object.body);
+      if (pointer !== undefined) yield { oid, path, pointer };
+    }
+  } finally {
+    await reader.close();
+  }
+}
+
+const WALK = ['rev-list', '--objects', `--filter=blob:limit=${POINTER_MAX + 1}`];
+
+/** Those of `oids` that are in the repository; nothing is fetched to find out. */
+export async function presentAmong(oids: readonly string[], run: GitRun): Promise<Set<string>> {
+  if (oids.length === 0) return new Set();
+  const args = ['rev-list', '--no-walk=unsorted', '--objects', '--no-object-names', '--filter=tree:0'];
+  const lenient = ['--ignore-missing', '--missing=allow-any', '--stdin'];
+  const listed = await gitText([...args, ...lenient], {
+    ...run,
+    input: `${[...new Set(oids)].join('\n')}\n`,
+  });
+  return new Set(listed.split('\n'));
+}
+
+/** Fetches what the walk would miss from the promisor remotes, all in one go a round. */
+async function completePartialClone(
+  repository: RepositoryPaths,
+  input: string,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const promisors = promisorRemotes(repository);
+  if (promisors.length === 0) return;
+  const run = rootRun(repository.commonDir, signal);
+  for (let round = 0; round < MAX_ROUNDS; round++) {
+    const missing: string[] = [];
+    const { stdout } = gitStream([...WALK, '--missing=print', '--stdin'], { ...run, input });
+    for await (const line of splitRecords(stdout, NEWLINE)) {
+      if (line[0] === QUESTION_MARK) missing.push(line.toString('latin1', 1));
+    }
+    if (missing.length === 0) return;
+    for (const remote of promisors) {
+      const absent = await absentOf(missing, run);
+      if (absent.length > 0) await fetchObjects(repository, remote, absent, signal);
+    }
+    const absent = await absentOf(missing, run);
+    if (absent.length > 0) throw missingObject(absent[0]!, repository);
+  }
+}
+
+/** Fetches those of `oids` that a partial clone has left at its promisor remotes, all of them at once. */
+export async function completeObjects(
+  repository: RepositoryPaths,
+  oids: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const run = rootRun(repository.commonDir, signal);
+  for (const remote of promisorRemotes(repository)) {
+    const absent = await absentOf(oids, run);
+    if (absent.length === 0) return;
+    await fetchObjects(repository, remote, absent, signal);
+  }
+}
+
+async function absentOf(oids: readonly string[], run: GitRun): Promise<string[]> {
+  const present = await presentAmong(oids, run);
+  return oids.filter((oid) => !present.has(oid));
+}
+
+/** As git itself fetches what it misses, but for many objects at once. */
+async function fetchObjects(
+  repository: RepositoryPaths,
+  remote: string,
+  oids: readonly string[],
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  const quiet = ['--quiet', '--no-tags', '--no-write-fetch-head', '--no-recurse-submodules'];
+  await git(
+    [
+      '-c',
+      'fetch.negotiationAlgorithm=noop',
+      'fetch',
+      ...quiet,
+      '--filter=blob:none',
+      '--stdin',
+      '--',
+      remote,
+    ],
+    {
+      cwd: repository.commonDir,
+      env: { GIT_DIR: repository.commonDir, GIT_NO_REPLACE_OBJECTS: '1' },
+      input: `${oids.join('\n')}\n`,
+      okStatus: [0, 1, 128],
+      signal,
+    },
+  );
+}
+
+/** The remotes that have promised what is not here; empty for a repository that has everything. */
+export function promisorRemotes(repository: RepositoryPaths): string[] {
+  const pattern = '^(extensions\\.partialclone|remote\\..*\\.promisor)$';
+  const config = GitConfig.load(repository.commonDir, pattern, { env: { GIT_DIR: repository.commonDir } });
+  const named = config.get('extensions.partialClone');
+  const marked = config
+    .entries()
+    .filter(({ key }) => key.startsWith('remote.') && config.bool(key, false))
+    .map(({ key }) => key.slice('remote.'.length, -'.promisor'.length));
+  return [...new Set([...(named ? [named] : []), ...marked])];
+}
+
+function checkOid(oid: string): void {
+  if (OBJECT_ID.test(oid)) return;
+  throw new Git2dbError(
+    'USAGE',
+    `expected an object id of 40 or 64 digits, found ${JSON.stringify(oid.slice(0, 80))}`,
+  );
+}
+
+const QUESTION_MARK = 0x3f;
+
+function missingObject(oid: string, { commonDir }: RepositoryPaths): Git2dbError {
+  return new Git2dbError(
+    'OBJECT_MISSING',
+    `git object ${oid} is not in ${commonDir}, so what a push needs is not known: fetch it, or run "git fsck" there`,
+    { data: { oid, commonDir } },
+  );
+}

@@ -1,0 +1,237 @@
+/**
+ * What must be asked of the other store for a file, piece by piece. Chunks that this store has are left out: the
+ * other store shows the chunk lists of its xorbs; or a xorb of the same name is here; or its list was learned when
+ * it was read before.
+ */
+import { FormatError, type Git2dbError } from '../errors.ts';
+import { verificationHash } from '../hash/verification.ts';
+import { formatHash, hashesEqual, isZeroHash } from '../hash/xet-hash.ts';
+import type { Term } from '../shard/file-info.ts';
+import type { Store, StoreFile } from '../store/store.ts';
+import type { StoreWriter } from '../store/writer.ts';
+import { rawBytesBetween } from '../store/xorb-source.ts';
+import { MAX_RAW_CHUNK, MAX_XORB_CHUNKS, type XorbFooter } from '../xorb/format.ts';
+import type { LearnedChunks } from './learned-chunks.ts';
+import type { ChunkMatcher, LocalChunks } from './local-chunks.ts';
+
+/** Consecutive chunks of a file, and where they come from. */
+export type Piece =
+  /** Chunks [start, end) of a published xorb of this store; `copy`: to be stored again, as they are. */
+  | {
+      readonly kind: 'here';
+      readonly xorbHash: Uint8Array;
+      readonly start: number;
+      end: number;
+      readonly copy: boolean;
+    }
+  /** Chunks that an earlier piece of this session brings. */
+  | {
+      readonly kind: 'again';
+      readonly xorbHash: Uint8Array;
+      readonly start: number;
+      end: number;
+      readonly footer: XorbFooter | undefined;
+    }
+  /** Chunks [start, end) of a xorb of the other store, with its chunk list if that is known. */
+  | {
+      readonly kind: 'there';
+      readonly xorbHash: Uint8Array;
+      readonly start: number;
+      end: number;
+      readonly footer: XorbFooter | undefined;
+    };
+
+/** Footers kept, of 300 KiB at most. */
+const MAX_FOOTERS = 32;
+
+/** Shared by all files of a session. */
+export class FetchPlanner {
+  readonly #remote: Store;
+  readonly #chunks: LocalChunks;
+  readonly #writer: StoreWriter;
+  readonly #learned: LearnedChunks;
+  readonly #footers = new Map<string, XorbFooter | undefined>();
+  /** Chunks that pieces so far bring: beginnings of their hashes. */
+  readonly #coming = new Set<string>();
+  readonly #signal: AbortSignal | undefined;
+
+  constructor(
+    remote: Store,
+    chunks: LocalChunks,
+    writer: StoreWriter,
+    learned: LearnedChunks,
+    signal: AbortSignal | undefined,
+  ) {
+    this.#remote = remote;
+    this.#chunks = chunks;
+    this.#writer = writer;
+    this.#learned = learned;
+    this.#signal = signal;
+  }
+
+  /** Pieces of a file in order. Throws REMOTE_INVALID for a description that cannot be true. */
+  async *pieces(file: StoreFile): AsyncGenerator<Piece> {
+    checkTerms(file);
+    const matcher = this.#chunks.matcher();
+    for (const [i, term] of file.terms.entries()) {
+      const local = this.#chunks.open(term.xorbHash);
+      if (local !== undefined) {
+        checkTerm(file, i, local.count, (start, end) => rawBytesBetween(local, start, end));
+        matcher.skip(term.end - term.start);
+        yield { kind: 'here', xorbHash: term.xorbHash, start: term.start, end: term.end, copy: false };
+        continue;
+      }
+      const footer = await this.#footer(term.xorbHash);
+      if (footer === undefined) {
+        yield* this.#unknown(term, matcher);
+        continue;
+      }
+      checkTerm(file, i, footer.count, (start, end) => rawBytesOf(footer, start, end));
+      checkVerification(file, i, footer);
+      yield* this.#known(term, footer, matcher);
+    }
+  }
+
+  /** Of a term whose chunk list is known. */
+  *#known(term: Term, footer: XorbFooter, matcher: ChunkMatcher): Generator<Piece> {
+    const { xorbHash } = term;
+    const list = footer.hashes.subarray(0, 32 * term.end);
+    let open: Piece | undefined;
+    for (let i = term.start; i < term.end; i++) {
+      const place = matcher.find(list, i);
+      let piece: Piece;
+      if (place !== undefined) {
+        const { index } = place;
+        piece = {
+          kind: 'here',
+          xorbHash: place.xorbHash,
+          start: index,
+          end: index + 1,
+          copy: place.isFragment,
+        };
+      } else {
+        const key = keyOf(list, 32 * i);
+        const isComing = this.#coming.has(key) || this.#writer.findChunk(list, 32 * i) !== undefined;
+        const kind = isComing ? 'again' : 'there';
+        this.#coming.add(key);
+        piece = { kind, xorbHash, start: i, end: i + 1, footer };
+      }
+      if (open !== undefined && continues(open, piece)) open.end++;
+      else {
+        if (open !== undefined) yield open;
+        open = piece;
+      }
+    }
+    if (open !== undefined) yield open;
+  }
+
+  /** Of a term whose chunk list is known only as far as it was learned. */
+  *#unknown(term: Term, matcher: ChunkMatcher): Generator<Piece> {
+    const { xorbHash } = term;
+    let open: Piece | undefined;
+    for (let i = term.start; i < term.end; i++) {
+      const list = this.#learned.hashesOf(xorbHash).subarray(0, 32 * term.end);
+      const isKnown = !isZeroHash(list, 32 * i);
+      const place = isKnown ? matcher.find(list, i) : matcher.miss();
+      let piece: Piece;
+      if (place !== undefined) {
+        const { index } = place;
+        piece = {
+          kind: 'here',
+          xorbHash: place.xorbHash,
+          start: index,
+          end: index + 1,
+          copy: place.isFragment,
+        };
+      } else {
+        const isComing =
+          this.#learned.isComing(xorbHash, i) ||
+          (isKnown && this.#writer.findChunk(list, 32 * i) !== undefined);
+        this.#learned.expect(xorbHash, i);
+        piece = { kind: isComing ? 'again' : 'there', xorbHash, start: i, end: i + 1, footer: undefined };
+      }
+      if (open !== undefined && continues(open, piece)) open.end++;
+      else {
+        if (open !== undefined) yield open;
+        open = piece;
+      }
+    }
+    if (open !== undefined) yield open;
+  }
+
+  async #footer(xorbHash: Uint8Array): Promise<XorbFooter | undefined> {
+    const name = formatHash(xorbHash);
+    if (this.#footers.has(name)) {
+      const footer = this.#footers.get(name);
+      this.#footers.delete(name);
+      this.#footers.set(name, footer);
+      return footer;
+    }
+    const footer = await this.#remote.readFooter(xorbHash, { signal: this.#signal });
+    if (this.#footers.size >= MAX_FOOTERS) this.#footers.delete(this.#footers.keys().next().value as string);
+    this.#footers.set(name, footer);
+    return footer;
+  }
+}
+
+function continues(open: Piece, next: Piece): boolean {
+  if (open.kind !== next.kind || open.end !== next.start) return false;
+  if (open.kind === 'here' && next.kind === 'here' && open.copy !== next.copy) return false;
+  return open.xorbHash === next.xorbHash || hashesEqual(open.xorbHash, 0, next.xorbHash, 0);
+}
+
+/** Raw bytes of chunks [start, end), at least one, of a xorb with this footer. */
+export function rawBytesOf(footer: XorbFooter, start: number, end: number): number {
+  return (footer.rawEnds[end - 1] as number) - (start === 0 ? 0 : (footer.rawEnds[start - 1] as number));
+}
+
+function checkTerms(file: StoreFile): void {
+  let size = 0;
+  for (const { start, end, rawBytes } of file.terms) {
+    size += rawBytes;
+    if (
+      start < end &&
+      end <= MAX_XORB_CHUNKS &&
+      rawBytes >= end - start &&
+      rawBytes <= (end - start) * MAX_RAW_CHUNK
+    )
+      continue;
+    throw invalid(file, `a term of chunks [${start}, ${end}) cannot have ${rawBytes} bytes`);
+  }
+  if (size !== file.size) throw invalid(file, `its terms have ${size} bytes together, not ${file.size}`);
+}
+
+function checkTerm(
+  file: StoreFile,
+  i: number,
+  count: number,
+  rawBytes: (start: number, end: number) => number,
+): void {
+  const term = file.terms[i] as Term;
+  const { start, end } = term;
+  if (end <= count && rawBytes(start, end) === term.rawBytes) return;
+  throw invalid(
+    file,
+    `term ${i} is said to be chunks [${start}, ${end}), ${term.rawBytes} bytes, of xorb ${formatHash(term.xorbHash)}, which has no such chunks`,
+  );
+}
+
+function checkVerification(file: StoreFile, i: number, footer: XorbFooter): void {
+  const proof = file.verification?.[i];
+  const { start, end } = file.terms[i] as Term;
+  if (proof === undefined || hashesEqual(verificationHash(footer.hashes, start, end), 0, proof, 0)) return;
+  throw invalid(file, `the chunks of term ${i} are not those that were registered`);
+}
+
+function invalid(file: StoreFile, what: string): Git2dbError {
+  return new FormatError(
+    'REMOTE_INVALID',
+    `the description of file ${formatHash(file.fileHash)} is wrong: ${what}`,
+    0,
+  );
+}
+
+/** Half a hash: nobody can make two chunks that agree in 128 bits, and a file that did would fail its proof. */
+function keyOf(hashes: Uint8Array, offset: number): string {
+  return Buffer.prototype.latin1Slice.call(hashes, offset, offset + 16);
+}

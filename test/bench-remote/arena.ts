@@ -1,0 +1,157 @@
+/** Places for servers and users: programs by their names, homes, repositories with a remote. */
+import { spawnSync } from 'node:child_process';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { type Cost, measure } from '../bench/measure.ts';
+import { LfsServer, RunningServer, startNginx } from './servers.ts';
+
+/** build/test/bench-remote -> the top of the source tree. */
+const TOP = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
+
+export type Kind = 'git2db' | 'git-lfs';
+
+export class Arena {
+  readonly dir: string;
+  readonly #bin: string;
+
+  constructor(dir: string) {
+    this.dir = dir;
+    this.#bin = join(dir, 'bin');
+    mkdirSync(this.#bin, { recursive: true });
+    for (const name of ['git2db', 'git2db-filter'])
+      symlinkSync(join(TOP, `dist/bin/${name}.js`), join(this.#bin, name));
+  }
+
+  folder(kind: string): string {
+    return mkdtempSync(join(this.dir, `${kind}-`));
+  }
+
+  /** A user of this machine's programs, with a home of its own. */
+  user(kind: Kind, settings: Readonly<Record<string, string>> = {}): User {
+    const home = this.folder('home');
+    const inherited = Object.entries(process.env).filter(
+      ([name]) => !/^(GIT|XET|XDG|HF_)|_proxy$/i.test(name),
+    );
+    const env = {
+      ...Object.fromEntries(inherited),
+      HOME: home,
+      PATH: `${this.#bin}:${process.env.PATH}`,
+      LC_ALL: 'C',
+      GIT_CONFIG_NOSYSTEM: '1',
+      GIT_TERMINAL_PROMPT: '0',
+      GIT_AUTHOR_NAME: 'bench',
+      GIT_AUTHOR_EMAIL: 'bench@example.org',
+      GIT_COMMITTER_NAME: 'bench',
+      GIT_COMMITTER_EMAIL: 'bench@example.org',
+    };
+    const user = new User(this, kind, env);
+    const filter =
+      kind === 'git2db'
+        ? { 'filter.xet.process': 'git2db-filter', 'filter.xet.required': 'true' }
+        : {
+            'filter.lfs.process': 'git-lfs filter-process',
+            'filter.lfs.clean': 'git-lfs clean -- %f',
+            'filter.lfs.smudge': 'git-lfs smudge -- %f',
+            'filter.lfs.required': 'true',
+            'lfs.locksverify': 'false',
+          };
+    for (const [key, value] of Object.entries({
+      'gc.auto': '0',
+      'advice.detachedHead': 'false',
+      ...filter,
+      ...settings,
+    }))
+      user.run(['git', 'config', '--global', key, value], this.dir);
+    return user;
+  }
+
+  /** Our server over a new store and directory of repositories, which it makes as they are pushed to. */
+  async serve(more: readonly string[] = [], env: NodeJS.ProcessEnv = {}): Promise<Service> {
+    const folder = this.folder('serve');
+    const store = join(folder, 'store');
+    const server = await RunningServer.start(
+      (port) => [
+        join(this.#bin, 'git2db'),
+        'serve',
+        '--listen',
+        `127.0.0.1:${port}`,
+        '--repositories',
+        join(folder, 'repositories'),
+        '--create',
+        '--anonymous',
+        'write',
+        ...(more.includes('--store') ? [] : ['--store', store]),
+        ...more,
+      ],
+      { env: { ...process.env, ...env }, path: '/healthz' },
+    );
+    return { server, store, folder };
+  }
+
+  async nginx(): Promise<{ readonly server: RunningServer; readonly root: string }> {
+    const folder = this.folder('nginx');
+    const root = join(folder, 'root');
+    return { server: await startNginx(folder, root), root };
+  }
+
+  lfs(nginx: { readonly server: RunningServer; readonly root: string }): Promise<LfsServer> {
+    return LfsServer.start(`http://127.0.0.1:${nginx.server.port}/objects`, (oid) =>
+      existsSync(join(nginx.root, 'objects', oid)),
+    );
+  }
+}
+
+export interface Service {
+  readonly server: RunningServer;
+  readonly store: string;
+  readonly folder: string;
+}
+
+export class User {
+  readonly kind: Kind;
+  readonly env: NodeJS.ProcessEnv;
+  readonly #arena: Arena;
+
+  constructor(arena: Arena, kind: Kind, env: NodeJS.ProcessEnv) {
+    this.#arena = arena;
+    this.kind = kind;
+    this.env = env;
+  }
+
+  /** A repository whose directory `data` goes through the filter, with `url` as its remote. */
+  repository(url: string): string {
+    const folder = this.#arena.folder('repository');
+    this.run(['git', 'init', '-q', '-b', 'main', folder], this.#arena.dir);
+    const filter = this.kind === 'git2db' ? 'xet' : 'lfs';
+    writeFileSync(
+      join(folder, '.gitattributes'),
+      `data/** filter=${filter} diff=${filter} merge=binary -text\n`,
+    );
+    mkdirSync(join(folder, 'data'));
+    this.run(['git', 'remote', 'add', 'origin', url], folder);
+    return folder;
+  }
+
+  /** Puts `source`, a file or directory, into the repository and commits it. */
+  commit(folder: string, source: string, name: string): void {
+    rmSync(join(folder, 'data', name), { recursive: true, force: true });
+    this.run(['cp', '-r', source, join(folder, 'data', name)], folder);
+    this.run(['git', 'add', '.'], folder);
+    this.run(['git', 'commit', '-q', '-m', name], folder);
+  }
+
+  /** Runs a command unmeasured; throws with its stderr where it fails. */
+  run(command: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): string {
+    const [program, ...args] = command as [string, ...string[]];
+    const options = { cwd, env: { ...this.env, ...more }, encoding: 'utf8', maxBuffer: 2 ** 28 } as const;
+    const { status, stdout, stderr, error } = spawnSync(program, args, options);
+    if (error) throw error;
+    if (status !== 0) throw new Error(`${command.slice(0, 4).join(' ')}: ${stderr.trim()}`);
+    return stdout;
+  }
+
+  measure(command: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): Promise<Cost> {
+    return measure(command, { cwd, env: { ...this.env, ...more }, sync: cwd });
+  }
+}
