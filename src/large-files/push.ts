@@ -80,7 +80,11 @@ export async function pushContent(
   }
   const pointers = [...found.values()];
   if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
-  return new ContentPush(remotes, options).run(pointers, url ?? (await remotes.git.url(remote, 'push')));
+  // Awaited here: the remotes are closed when this function is left.
+  return await new ContentPush(remotes, options).run(
+    pointers,
+    url ?? (await remotes.git.url(remote, 'push')),
+  );
 }
 
 class ContentPush {

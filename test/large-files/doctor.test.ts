@@ -531,9 +531,13 @@ test('the command exits with 1 for errors only, works anywhere, and changes noth
 test('every fault has its paragraph in the documentation', (t) => {
   const root = fileURLToPath(new URL('../../../', import.meta.url));
   const text = readFileSync(join(root, 'docs/troubleshooting.md'), 'utf8');
-  const sources = ['doctor.ts', 'doctor-setup.ts', 'doctor-attributes.ts', 'doctor-store.ts'].map((name) =>
-    readFileSync(join(root, 'src/large-files', name), 'utf8'),
-  );
+  const sources = [
+    'doctor.ts',
+    'doctor-setup.ts',
+    'doctor-lfs.ts',
+    'doctor-attributes.ts',
+    'doctor-store.ts',
+  ].map((name) => readFileSync(join(root, 'src/large-files', name), 'utf8'));
   const named = sources
     .join('')
     .matchAll(/'(?:error|warning|note)',\s*'([a-z0-9]+(?:-[a-z0-9]+)+|autocrlf)'/g);

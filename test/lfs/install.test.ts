@@ -91,6 +91,9 @@ withGitLfs(
     await sandbox.runOk('git', ['lfs', 'install', '--local', '--force'], { cwd });
     const theirs = await configOf(sandbox, cwd);
     t.true(theirs.includes('filter.lfs.process git-lfs filter-process'));
+    const doctor = await xet(sandbox, cwd, 'doctor', '--json');
+    t.regex(doctor.stdout, /"lfs-driver-taken-over"/);
+    t.regex(doctor.stdout, /git2db xet install --local --lfs/);
     const hooks = hooksIn(cwd);
     t.is((await xet(sandbox, cwd, 'uninstall', '--local', '--lfs')).status, 0);
     t.true((await configOf(sandbox, cwd)).includes('filter.lfs.process git-lfs filter-process'));

@@ -8,10 +8,16 @@ import { loadFilterConfig, storeDirectory } from '../../filter-process/config.ts
 import { Content } from '../../filter-process/content.ts';
 import { GitConfig } from '../../git/config.ts';
 import type { StoreUsage } from '../../large-files/du.ts';
+import type { EvictOptions, EvictResult } from '../../large-files/evict.ts';
+import type {
+  FetchOptions as FetchContentsOptions,
+  FetchResult as FetchContentsResult,
+} from '../../large-files/fetch.ts';
 import type { FsckOptions, FsckReport } from '../../large-files/fsck.ts';
 import type { CollectOptions, CollectResult } from '../../large-files/gc.ts';
 import type { LargeFile } from '../../large-files/list.ts';
 import type { DryPull, PullOptions, PullResult } from '../../large-files/pull.ts';
+import type { PushContentOptions, PushContentResult } from '../../large-files/push.ts';
 import type { WorkTreeStatus } from '../../large-files/status.ts';
 import type { ListedPattern, TrackResult, UntrackResult } from '../../large-files/track.ts';
 import { Git2dbError } from '../../xet/errors.ts';
@@ -95,6 +101,63 @@ export class XetFacet {
       await completeWorktrees(this.#place, this.#home, { signal: options.signal });
     }
     return pull({ ...(await this.#there()), ...rest, pathspecs: paths, warn });
+  }
+
+  /**
+   * Sends the content that `refs` (HEAD unless given), or with `all` every branch and tag, need to the place of the
+   * git remote: before `remote().push()`, which moves the refs. A file that fails is named in the result.
+   */
+  async push(
+    options: {
+      readonly remote?: string;
+      readonly refs?: readonly string[];
+      readonly all?: boolean;
+    } & Partial<Pick<PushContentOptions, 'dryRun' | 'signal' | 'onProgress' | 'warn'>> = {},
+  ): Promise<PushContentResult> {
+    const [{ pushContent, selectRange }, { GitRemotes }] = await Promise.all([
+      import('../../large-files/push.ts'),
+      import('../../large-files/git-remotes.ts'),
+    ]);
+    const there = await this.#there();
+    const { refs = [], all = false, remote: named, ...rest } = options;
+    const remote = named ?? (await GitRemotes.load(there).forPush());
+    if (remote === undefined)
+      throw new Git2dbError('REMOTE_MISSING', 'there is no git remote to push to: add one, or name a URL');
+    const range = await selectRange(there, remote, { refs, all });
+    return pushContent(range, { dryRun: false, warn: ignore, ...rest, ...there, remote, mayPrompt: false });
+  }
+
+  /** Fetches content into the store: of the index, of `refs`, or (`all`) of the whole history. */
+  async fetch(
+    options: Partial<Omit<FetchContentsOptions, 'cwd' | 'env' | 'mayPrompt'>> = {},
+  ): Promise<FetchContentsResult> {
+    const { fetch } = await import('../../large-files/fetch.ts');
+    return fetch({
+      remote: undefined,
+      refs: [],
+      all: false,
+      recentDays: undefined,
+      include: [],
+      exclude: [],
+      dryRun: false,
+      refresh: false,
+      warn: ignore,
+      ...options,
+      ...(await this.#there()),
+      mayPrompt: false,
+    });
+  }
+
+  /** Drops content that a remote provably holds from the store of this machine; a dry run unless told. */
+  async evict(
+    options: { readonly paths?: readonly string[] } & Partial<
+      Pick<EvictOptions, 'dryRun' | 'waitMs' | 'signal' | 'onProgress' | 'warn'>
+    > = {},
+  ): Promise<EvictResult> {
+    const { evict } = await import('../../large-files/evict.ts');
+    const { paths = [], ...rest } = options;
+    const defaults = { dryRun: true, waitMs: DEFAULT_WAIT_MS, warn: ignore };
+    return evict({ ...defaults, ...rest, ...(await this.#there()), pathspecs: paths, mayPrompt: false });
   }
 
   /** What `pull` would write, and what it would not find. */

@@ -140,7 +140,7 @@ export class S3Objects implements ObjectStore {
             }),
             { abortSignal: signal },
           );
-          const bytes = await this.#collect(key, answer.Body, limit);
+          const bytes = await this.#collect(key, answer.Body, limit, answer.ContentLength);
           return { bytes, size: bytes.length, etag: answer.ETag };
         }),
       );
@@ -238,7 +238,7 @@ export class S3Objects implements ObjectStore {
           const size = total === undefined ? answer.ContentLength : Number(total);
           if (size === undefined) throw this.#invalid(key, 'the answer tells no size');
           // Without a Content-Range the whole object comes, which is right only if it is no longer.
-          const bytes = await this.#collect(key, answer.Body, limit);
+          const bytes = await this.#collect(key, answer.Body, limit, answer.ContentLength);
           const promised = answer.ContentLength ?? bytes.length;
           if (bytes.length !== promised) throw shortBody(bytes.length, promised);
           return { bytes, size, etag: answer.ETag };
@@ -368,20 +368,23 @@ export class S3Objects implements ObjectStore {
     }
   }
 
-  async #collect(key: string, body: unknown, limit: number): Promise<Buffer> {
+  /** `promised`: bytes that are to come, as far as the answer tells. */
+  async #collect(key: string, body: unknown, limit: number, promised: number | undefined): Promise<Buffer> {
     const stream = body as Readable;
-    const pieces: Buffer[] = [];
+    // Put where they belong as they come: a list of pieces would be in memory twice when they are joined.
+    let bytes: Buffer = Buffer.allocUnsafeSlow(Math.min(limit, promised ?? 0));
     let size = 0;
     try {
-      for await (const piece of stream) {
-        size += (piece as Buffer).length;
-        if (size > limit) throw tooLong(`${this.place}/${key}`, limit);
-        pieces.push(piece as Buffer);
+      for await (const piece of stream as AsyncIterable<Buffer>) {
+        if (size + piece.length > limit) throw tooLong(`${this.place}/${key}`, limit);
+        if (size + piece.length > bytes.length) bytes = grown(bytes, size, size + piece.length);
+        piece.copy(bytes, size);
+        size += piece.length;
       }
     } finally {
       stream.destroy();
     }
-    return Buffer.concat(pieces, size);
+    return bytes.subarray(0, size);
   }
 
   /** Runs `action`, again where that may help. Throws errors for a person, with the SDK's in `cause`. */
@@ -446,6 +449,12 @@ class BodyFailure extends Error {
 
 function causeOf(error: unknown): unknown {
   return error instanceof Git2dbError ? error.cause : error;
+}
+
+function grown(bytes: Buffer, used: number, size: number): Buffer {
+  const larger = Buffer.allocUnsafeSlow(Math.max(2 * bytes.length, size));
+  bytes.copy(larger, 0, 0, used);
+  return larger;
 }
 
 function isTooLarge(error: unknown): boolean {

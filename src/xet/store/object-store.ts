@@ -44,7 +44,7 @@ const CACHE_BYTES = 48 << 20;
 const FOOTER_BYTES = 24 << 20;
 /** Read first: footers of up to 1,600 chunks, which is nearly all. */
 const FIRST_TAIL = 65536;
-const READ_AHEAD_BYTES = 48 << 20;
+const READ_AHEAD_BYTES = 32 << 20;
 /** Bytes that nobody asked for, rather than another request. */
 const GAP_BYTES = 1 << 18;
 /** Footers read at once. */

@@ -20,6 +20,7 @@ import {
   uploadOf,
   xorbOf,
 } from '../../helpers/stored-content.ts';
+import { same } from '../objects/object-contract.ts';
 
 export interface StoreContractOptions {
   /** An empty store that can be written to. */
@@ -61,7 +62,7 @@ export function storeContract(name: string, options: StoreContractOptions): void
     const chunks = someChunks('one', 5);
     const { file } = await putFile(store, chunks);
     for (const view of [store, await again(t, store)]) {
-      t.deepEqual(await readWhole(view, file.fileHash), Buffer.concat(chunks));
+      same(t, await readWhole(view, file.fileHash), Buffer.concat(chunks));
       const [found] = await view.findFiles([file.fileHash]);
       t.is(found?.size, 5000);
       t.deepEqual(
@@ -199,7 +200,7 @@ export function storeContract(name: string, options: StoreContractOptions): void
         const run = runs[at];
         if (run === undefined) return t.fail(`chunk ${i} did not come`);
         const expected = (formatHash(xorbHash) === formatHash(xorb.xorbHash) ? chunks : others)[i] as Buffer;
-        t.deepEqual(Buffer.from(rawChunks(run)[i - run.start] as Uint8Array), expected);
+        same(t, Buffer.from(rawChunks(run)[i - run.start] as Uint8Array), expected);
       }
     }
   });
@@ -237,7 +238,7 @@ export function storeContract(name: string, options: StoreContractOptions): void
     for (const run of await collectRuns(store.readRecords([{ xorbHash: xorb.xorbHash, start: 0, end: 8 }]))) {
       run.bytes.fill(0);
     }
-    t.deepEqual(await readWhole(store, file.fileHash), Buffer.concat(chunks));
+    same(t, await readWhole(store, file.fileHash), Buffer.concat(chunks));
   });
 
   if (findsSha256s) {
@@ -375,7 +376,7 @@ export function storeContract(name: string, options: StoreContractOptions): void
         await readsRightOrFails(t, () => readWhole(view, file.fileHash), Buffer.concat(chunks));
         await damage(store, key, () => whole);
       }
-      t.deepEqual(await readWhole(await again(t, store), file.fileHash), Buffer.concat(chunks));
+      same(t, await readWhole(await again(t, store), file.fileHash), Buffer.concat(chunks));
     });
 
     it('no damage to a shard or a table makes wrong bytes look right', async (t, store) => {
@@ -397,7 +398,7 @@ export function storeContract(name: string, options: StoreContractOptions): void
           }
         }
       }
-      t.deepEqual(await readWhole(await again(t, store), file.fileHash), Buffer.concat(chunks));
+      same(t, await readWhole(await again(t, store), file.fileHash), Buffer.concat(chunks));
     });
 
     it('a xorb that nobody can read is replaced when it is put again', async (t, store) => {
@@ -409,7 +410,7 @@ export function storeContract(name: string, options: StoreContractOptions): void
       t.false(await view.hasXorb(xorb.xorbHash));
       t.true(await view.putXorb(uploadOf(xorb)));
       t.true(await view.hasXorb(xorb.xorbHash));
-      t.deepEqual(await readWhole(await again(t, store), file.fileHash), Buffer.concat(chunks));
+      same(t, await readWhole(await again(t, store), file.fileHash), Buffer.concat(chunks));
     });
   }
 }
@@ -433,9 +434,9 @@ export function servableContract(name: string, options: StoreContractOptions): v
     const whole = await read(0, size);
     t.is(whole.length, size);
     t.deepEqual(Buffer.from(decodeFooter(whole, size).xorbHash), Buffer.from(xorb.xorbHash));
-    t.deepEqual(whole.subarray(0, xorb.storedBytes), Buffer.from(xorb.bytes.subarray(0, xorb.storedBytes)));
-    t.deepEqual(await read(12_345, 400_001), whole.subarray(12_345, 400_001));
-    t.deepEqual(await read(size - 4, size), whole.subarray(size - 4));
+    same(t, whole.subarray(0, xorb.storedBytes), Buffer.from(xorb.bytes.subarray(0, xorb.storedBytes)));
+    same(t, await read(12_345, 400_001), whole.subarray(12_345, 400_001));
+    same(t, await read(size - 4, size), whole.subarray(size - 4));
     t.is(await store.xorbSize(new Uint8Array(32).fill(3)), undefined);
   });
 
