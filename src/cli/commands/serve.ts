@@ -40,7 +40,7 @@ repository "git config git2db.checkPointers false" switches that off.
 SIGTERM and Ctrl-C end the server after the requests under way; SIGHUP reads the TLS files
 again and opens the access log anew. docs/server.md is the operator's manual.
 
-JSON, when it listens: {"url","store","repositories","anonymous"}.`,
+JSON: {"url","store","repositories","anonymous"}, as soon as it listens.`,
   operands: NO_OPERANDS,
   options: {
     store: {
