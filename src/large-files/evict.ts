@@ -4,6 +4,7 @@
  * it need not keep, so all that gc promises holds: what another repository of the store refers to stays, and
  * what any running process relies on does too.
  */
+import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { Git2dbError } from '../xet/errors.ts';
@@ -13,9 +14,11 @@ import { collectGarbage } from '../xet/store/gc/collect.ts';
 import type { GcProgress, GcReport } from '../xet/store/gc/report.ts';
 import type { Roots } from '../xet/store/gc/survey.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
+import type { Store } from '../xet/store/store.ts';
 import { listUsers } from '../xet/store/users.ts';
 import { proveHeld } from '../xet/transfer/proof.ts';
 import type { WantedFile } from '../xet/transfer/transfer.ts';
+import { Uploader } from '../xet/upload.ts';
 import { ContentRemotes } from './content-remotes.ts';
 import { References } from './gc.ts';
 import { readBlobFacts } from './pointer-blobs.ts';
@@ -195,6 +198,8 @@ class Prover {
       if (store === undefined) return left.map(() => `${name}: the Hub keeps no content of filter=xet`);
       if (choice.place.kind === 'directory' && isSame(choice.place.path, this.#local.root))
         return left.map(() => `${name}: its store is this one`);
+      if (choice.place.kind !== 'directory' && (await this.#isThisStore(store)))
+        return left.map(() => `${name}: its store is this one, served by another program`);
       this.#options.onProgress?.({ kind: 'proving', files: left.length, place: store.place });
       const wanted = left.map(({ hash, size }): WantedFile => ({ hash: parseHash(hash), size }));
       const doubts = await proveHeld(this.#local, store, wanted, { signal: this.#options.signal });
@@ -205,6 +210,20 @@ class Prover {
       if (!(error instanceof Git2dbError)) throw error;
       return left.map(() => `${name}: ${error.message}`);
     }
+  }
+
+  /**
+   * A server, or a web server, may give out this very directory: what it holds is no second copy. It is asked for
+   * something that was never anywhere but here.
+   */
+  async #isThisStore(store: Store): Promise<boolean> {
+    const uploader = new Uploader(this.#local, { compression: 'none', fsync: 'none' });
+    const upload = uploader.begin();
+    upload.write(randomBytes(32));
+    const { hash } = upload.finish();
+    await uploader.seal();
+    const [found] = await store.findFiles([parseHash(hash)], { signal: this.#options.signal });
+    return found !== undefined;
   }
 }
 

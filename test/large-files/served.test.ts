@@ -11,10 +11,10 @@ import { createLargeFileSandbox, type LargeFileSandbox, noise } from './reposito
 isolateProcess();
 
 /** Serves the bare repository `models.git`, to everybody and for everything; the URL of the server. */
-async function serve(t: ExecutionContext, sandbox: LargeFileSandbox): Promise<string> {
+async function serve(t: ExecutionContext, sandbox: LargeFileSandbox, store = 'served'): Promise<string> {
   mkdirSync(sandbox.path('repositories'));
   await sandbox.git(['init', '-q', '--bare', 'repositories/models.git']);
-  const args = ['--store', sandbox.path('served'), '--repositories', sandbox.path('repositories')];
+  const args = ['--store', sandbox.path(store), '--repositories', sandbox.path('repositories')];
   const server = spawn(
     'git2db',
     ['serve', ...args, '--listen', '127.0.0.1:0', '--anonymous', 'write', '--json'],
@@ -74,6 +74,23 @@ test('a push sends content and is refused without it; clone, pull and checkout f
   t.true(sandbox.read('b/model.bin').equals(second));
   await sandbox.git(['worktree', 'add', '-q', '--detach', sandbox.path('tree'), 'HEAD~1'], { cwd: 'b' });
   t.true(sandbox.read('tree/model.bin').equals(first));
+});
+
+test('evict knows its own store behind a server, which is no second copy', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.init('a');
+  const content = noise(400_000, 1);
+  sandbox.write('a/model.bin', content);
+  await sandbox.commitAll('a');
+  const url = await serve(t, sandbox, 'a/.git/xet');
+  await sandbox.git(['remote', 'add', 'origin', sandbox.path('repositories/models.git')], { cwd: 'a' });
+  await sandbox.git(['config', 'remote.origin.xeturl', url], { cwd: 'a' });
+  const { stdout } = await sandbox.xet('a', ['evict', '--json']);
+  t.regex(stdout, /its store is this one/);
+  rmSync(sandbox.path('a/model.bin'));
+  await sandbox.git(['config', '--unset', 'remote.origin.xeturl'], { cwd: 'a' });
+  await sandbox.git(['checkout', '--', 'model.bin'], { cwd: 'a' });
+  t.true(sandbox.read('a/model.bin').equals(content));
 });
 
 test('a server that is no git2db is asked once a day, without credentials', async (t) => {

@@ -11,7 +11,9 @@ const prePushHook = defineCommand({
   description: `Git runs this before each push, if "git2db xet install" has put it into the hooks of the
 repository. Standard input is what git writes to a pre-push hook; content that the pushed
 refs need and the remote does not have is sent. When something is missing, the hook
-fails, and git pushes nothing. "git push --no-verify" leaves it out.`,
+fails, and git pushes nothing. "git push --no-verify" leaves it out.
+
+JSON: {"place","sent","wireBytes"}; "place" is null where no pointer was pushed.`,
   operands: { usage: 'REMOTE URL', min: 2, max: 2 },
   options: {},
   examples: [['git2db xet hook pre-push "$@"', 'in .git/hooks/pre-push']],
@@ -48,7 +50,9 @@ const fetchContentHook = defineCommand({
   description: `git2db-filter starts this when a checkout needs content that is not here. A line of
 standard input is "xet HASH SIZE" or "lfs SHA256 SIZE"; an empty line begins to fetch
 those before it. Each is answered by "ok KIND HASH" as soon as the store has it, or "no
-KIND HASH CODE MESSAGE". It ends with its input, and gives up what is not complete then.`,
+KIND HASH CODE MESSAGE". It ends with its input, and gives up what is not complete then.
+
+JSON: the same lines, whose MESSAGE is a JSON string.`,
   operands: NO_OPERANDS,
   options: {},
   examples: [['git2db xet hook fetch-content <questions', 'by hand; see git2db xet fetch']],
