@@ -6,12 +6,13 @@
  *     force  whoever uses it is cut off: open files of a FUSE mount fail, processes inside a userns mount
  *            are killed. The kernel's own overlay cannot be forced
  */
+import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { findHolders, findInside, formatHolders, type Holder } from './holders.ts';
 import { findListed, type ListedMount, listMounts, notMounted } from './list.ts';
 import type { MountOptions } from './mount-options.ts';
 import { detachedRecord, removeRecord, writeRecord } from './mount-records.ts';
-import { findMount, mountsUpon, readMountTable } from './mount-table.ts';
+import { findMount, type MountEntry, mountsUpon, readMountTable } from './mount-table.ts';
 import { endVolatileAt } from './overlay/volatile-mark.ts';
 import { showPath } from './path.ts';
 import { mountPointOf } from './preparation.ts';
@@ -37,6 +38,9 @@ export interface UmountOutcome {
 }
 
 const END_TIMEOUT_MS = 10_000;
+/** Whoever only looks at a mount (`df`, a search for holders as ours) keeps it busy for an instant. */
+const LOOK_MS = 1_000;
+const LOOK_STEP_MS = 20;
 
 /**
  * Ends what is mounted on `merged`, an absolute path. Resolves to a note for a person, or to undefined;
@@ -129,17 +133,27 @@ async function endMount(
   }
 }
 
+/** Tries again for a while where the mount is busy and nobody is seen to use it. 0 or -errno. */
+async function whenIdle(entry: MountEntry, unmount: () => number | Promise<number>): Promise<number> {
+  for (const deadline = performance.now() + LOOK_MS; ; ) {
+    const code = await unmount();
+    if (code !== -EBUSY || performance.now() > deadline) return code;
+    if (mountsUpon(readMountTable(), entry).length > 0 || findHolders(entry).length > 0) return code;
+    await sleep(LOOK_STEP_MS);
+  }
+}
+
 // ---- the kernel's overlay --------------------------------------------------------------------
 
-function endKernel(
+async function endKernel(
   places: RecordPlaces,
   listed: ListedMount,
   { lazy, force }: UmountOptions,
-): string | undefined {
+): Promise<string | undefined> {
   const { record, entry } = listed;
   if (entry === undefined) throw elsewhere(listed);
   const users = lazy === true ? findHolders(entry) : [];
-  const code = unmountEntry(entry, lazy === true);
+  const code = await whenIdle(entry, () => unmountEntry(entry, lazy === true));
   if (code === -EBUSY) {
     const hint = force === true ? '--force does not help with the kernel backend: ' : '';
     throw busyWith(listed, findHolders(entry), `${hint}end these first, or: git2db-mount umount --lazy`);
@@ -178,7 +192,7 @@ async function endFuse(
   if (entry === undefined) throw elsewhere(listed);
   // A dead mount has nothing to lose, and whoever still has it open would keep it for ever.
   const detach = lazy === true || force === true || state === 'dead';
-  const code = await unmountFuseEntry(entry, detach);
+  const code = await whenIdle(entry, () => unmountFuseEntry(entry, detach));
   if (code === -EBUSY) {
     throw busyWith(listed, findHolders(entry), 'end these first, or: git2db-mount umount --lazy, or --force');
   }

@@ -59,22 +59,31 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const metrics = new Metrics();
   const publicUrl = options.publicUrl === undefined ? undefined : checkPublicUrl(options.publicUrl);
   const runDirectory = mkdtempSync(join(options.spoolDirectory ?? tmpdir(), 'git2db-serve-'));
-  const hook =
-    options.repositories === undefined ? undefined : await PushHook.start(runDirectory, options.store);
+  const cleanUp = () => rmSync(runDirectory, { recursive: true, force: true });
+  let hook: PushHook | undefined;
+  let repositories: Repositories | undefined;
+  try {
+    if (options.repositories !== undefined) {
+      hook = await PushHook.start(runDirectory, options.store);
+      repositories = Repositories.open(options.repositories, {
+        create: options.createRepositories === true,
+        storeDirectory: options.storeDirectory,
+        hook,
+      });
+      await repositories.enterAll();
+    }
+  } catch (error) {
+    await hook?.stop();
+    cleanUp();
+    throw error;
+  }
   const context: ServerContext = {
     store: options.store,
     keys,
     limits,
     anonymous: options.anonymous ?? 'read',
     metrics,
-    repositories:
-      options.repositories === undefined || hook === undefined
-        ? undefined
-        : Repositories.open(options.repositories, {
-            create: options.createRepositories === true,
-            storeDirectory: options.storeDirectory,
-            hook,
-          }),
+    repositories,
     runDirectory,
     xorbSlots: new Slots(XORB_UPLOADS),
     objectSlots: new Slots(OBJECT_UPLOADS),
@@ -215,7 +224,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await listen(listener, options.host ?? '127.0.0.1', options.port ?? 0);
   } catch (error) {
     await hook?.stop();
-    rmSync(runDirectory, { recursive: true, force: true });
+    cleanUp();
     throw error;
   }
   listener.maxConnections = limits.maxConnections;
@@ -234,7 +243,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     else socket.destroy();
   });
   metrics.connections = countConnections(listener);
-  await context.repositories?.enterAll();
 
   async function stop(): Promise<void> {
     if (isStopping) return stopped;
@@ -251,7 +259,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     await closed;
     clearTimeout(cut);
     await hook?.stop();
-    rmSync(runDirectory, { recursive: true, force: true });
+    cleanUp();
     finished();
   }
 

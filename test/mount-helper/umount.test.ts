@@ -2,7 +2,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
-import { bytes } from './helpers/driver.ts';
+import { bytes, pythonProgram } from './helpers/driver.ts';
 import { isRunning, listedMount, recordFiles, until } from './helpers/mount-list.ts';
 import { type MountSandbox, mountsAt, runCommand } from './helpers/mount-sandbox.ts';
 import { SUBJECTS, type Subject } from './helpers/subjects.ts';
@@ -116,6 +116,47 @@ mountTest(
   },
   // By root, whoever mounted would have to be asked to let it look in.
   ({ backend, isRoot }) => isRoot && (backend === 'kernel' || backend === 'fuse'),
+);
+
+/** Keeps a file in use for so many seconds where no process is seen to have it: on its way through a socket. */
+const SEND = `import os, socket, sys, time
+a, b = socket.socketpair()
+fd = os.open(sys.argv[1], os.O_RDONLY)
+socket.send_fds(a, [b'x'], [fd])
+os.close(fd)
+print('sent', flush=True)
+time.sleep(float(sys.argv[2]))`;
+
+mountTest(
+  'what nobody is seen to use is waited for a little, and then called busy',
+  async (t, create) => {
+    const sandbox = await create(LAYERS);
+    await sandbox.mount();
+    const keep = async (seconds: number) => {
+      const words = [
+        ...sandbox.subject.prefix,
+        pythonProgram(),
+        '-c',
+        SEND,
+        sandbox.path('file'),
+        String(seconds),
+      ];
+      const child = spawn(words[0]!, words.slice(1), { stdio: ['ignore', 'pipe', 'inherit'], cwd: '/' });
+      t.teardown(() => child.kill('SIGKILL'));
+      await once(child.stdout, 'data');
+      return child;
+    };
+    const lasting = await keep(1000);
+    const refused = await sandbox.program('umount', sandbox.merged);
+    t.is(refused.status, BUSY, refused.stderr);
+    t.regex(refused.stderr, /used by a process that this user may not look at/);
+    await ended(lasting);
+    // Over before the command gives up, however quickly it starts.
+    await keep(0.9);
+    const run = await sandbox.program('umount', sandbox.merged);
+    t.is(run.status, 0, run.stderr);
+  },
+  ({ backend }) => backend === 'kernel' || backend === 'fuse',
 );
 
 mountTest(

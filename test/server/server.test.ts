@@ -1,6 +1,6 @@
 /** What surrounds the API: tokens, limits, logs, metrics, TLS, stopping; several servers on one store. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -291,6 +291,24 @@ test('an address that is taken, and a public URL that is none, are told in one l
     code: 'INVALID_CONFIG',
     message: /32 bytes/,
   });
+});
+
+test('a server that cannot start leaves nothing behind', async (t) => {
+  const { sandbox, store, server } = await createServerRig(t);
+  const spoolDirectory = sandbox.path('spool');
+  mkdirSync(spoolDirectory);
+  sandbox.write('file', '');
+  const port = Number(new URL(server.url).port);
+  for (const options of [
+    { repositories: sandbox.path('file/none') },
+    { repositories: sandbox.path('git'), port },
+    { repositories: sandbox.path('git'), tls: { cert: 'none', key: 'none' } },
+  ]) {
+    await t.throwsAsync(startServer({ store, key: SERVER_KEY, spoolDirectory, ...options }), {
+      code: 'INVALID_CONFIG',
+    });
+    t.deepEqual(readdirSync(spoolDirectory), []);
+  }
 });
 
 test('behind a proxy with a path, addresses lead through it and the client is whom the proxy names', async (t) => {
