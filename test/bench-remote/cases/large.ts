@@ -60,10 +60,10 @@ async function lfs(bench: RemoteBench, file: string): Promise<void> {
   const nginx = await arena.nginx();
   await using _nginx = nginx.server;
   await using server = await arena.lfs(nginx);
-  const service = await arena.serve();
-  await using _service = service.server;
   const user = await arena.user('git-lfs', { 'lfs.url': server.url });
-  const url = `http://127.0.0.1:${service.server.port}/large.git`;
+  // Small as it is, git's own part comes from a directory: our server would ask for the content.
+  const url = arena.folder('bare');
+  await user.run(['git', 'init', '-q', '--bare', '-b', 'main', url], arena.dir);
   const folder = await user.repository(url);
   await user.commit(folder, file, 'large.bin');
   const push = await user.measure(['git', 'lfs', 'push', 'origin', 'main'], folder);
@@ -72,6 +72,5 @@ async function lfs(bench: RemoteBench, file: string): Promise<void> {
   const whole = join(arena.folder('clone'), 'tree');
   const clone = await user.measure(['git', 'clone', '-q', url, whole], arena.dir);
   report.enter(ROW.clone, LFS, 1000 * clone.wallS);
-  for (const path of [folder, whole, nginx.root, service.folder])
-    rmSync(path, { recursive: true, force: true });
+  for (const path of [folder, whole, nginx.root, url]) rmSync(path, { recursive: true, force: true });
 }
