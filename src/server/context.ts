@@ -16,6 +16,8 @@ export interface ServerContext {
   readonly repositories: Repositories | undefined;
   /** A directory of this server alone, mode 0700: uploads that are being checked, the socket of the hook. */
   readonly runDirectory: string;
+  /** Such a one, perhaps not made yet, for what the store is to take: on the file system of the store if possible. */
+  readonly spoolDirectory: () => string;
   /** Uploads of xorbs, each of which holds a buffer. */
   readonly xorbSlots: Slots;
   /** Uploads of whole objects, each of which holds what cutting it into chunks takes. */

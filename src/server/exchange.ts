@@ -92,41 +92,70 @@ export class Exchange {
    * when nothing comes for the idle time.
    */
   async *body(limit: number): AsyncGenerator<Buffer, void, undefined> {
-    const announced = this.contentLength;
-    if (announced !== undefined && !(announced <= limit)) throw tooLarge(limit);
-    if (this.#bodyTaken) throw new Error('the body was read already');
-    this.#bodyTaken = true;
-    let silence: NodeJS.Timeout | undefined;
-    const watch = () => {
-      clearTimeout(silence);
-      silence = setTimeout(() => {
-        this.request.destroy(new HttpError(408, 'nothing came for too long'));
-      }, this.#idleTimeoutMs);
-    };
-    let received = 0;
-    const start = performance.now();
-    watch();
+    const watch = this.#openBody(limit);
     try {
       // A body that is not read to its end does not end the connection: the answer still goes through it.
       const pieces = this.request.iterator({ destroyOnReturn: false });
       for await (const piece of pieces as AsyncIterable<Buffer>) {
-        received += piece.length;
-        this.bytesIn += piece.length;
-        if (received > limit) throw tooLarge(limit);
-        const seconds = (performance.now() - start) / 1000;
-        if (seconds > SLOW_AFTER_S && received < seconds * MIN_BYTES_PER_S) {
-          throw new HttpError(408, 'the body comes too slowly', { Connection: 'close' });
-        }
-        clearTimeout(silence);
+        watch.count(piece.length);
+        watch.rest();
         yield piece;
-        watch();
+        watch.go();
       }
     } finally {
-      clearTimeout(silence);
+      watch.stop();
     }
-    if (announced !== undefined && received !== announced) {
-      throw new HttpError(400, `the body has ${received} bytes, ${announced} were announced`);
+    watch.finish();
+  }
+
+  /**
+   * The same by calls, for bodies that come by the gigabyte: `take` gets each piece as it comes, for as long as
+   * the call or the promise it returns lasts, and the next one after that.
+   */
+  async consume(limit: number, take: (piece: Buffer) => Promise<void> | undefined): Promise<void> {
+    const watch = this.#openBody(limit);
+    const { request } = this;
+    const leave: (() => void)[] = [];
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const on = (event: string, listener: (...args: never[]) => void) => {
+          request.on(event, listener as () => void);
+          leave.push(() => request.off(event, listener as () => void));
+        };
+        const go = () => {
+          watch.go();
+          request.resume();
+        };
+        on('end', resolve);
+        on('error', reject);
+        on('close', () => reject(new HttpError(400, 'the body was cut off')));
+        on('data', (piece: Buffer) => {
+          try {
+            watch.count(piece.length);
+            const pending = take(piece);
+            if (pending === undefined) return;
+            request.pause();
+            watch.rest();
+            pending.then(go, reject);
+          } catch (error) {
+            reject(error);
+          }
+        });
+      });
+    } finally {
+      request.pause();
+      for (const off of leave) off();
+      watch.stop();
     }
+    watch.finish();
+  }
+
+  #openBody(limit: number): BodyWatch {
+    const announced = this.contentLength;
+    if (announced !== undefined && !(announced <= limit)) throw tooLarge(limit);
+    if (this.#bodyTaken) throw new Error('the body was read already');
+    this.#bodyTaken = true;
+    return new BodyWatch(this, { announced, limit, idleTimeoutMs: this.#idleTimeoutMs });
   }
 
   /** All of a body of at most `limit` bytes. */
@@ -188,6 +217,65 @@ export class Exchange {
       this.response.on('close', done);
     });
     this.signal.throwIfAborted();
+  }
+}
+
+/** Counts what comes of a body, and gives it up when it is too much, too slow or nothing for too long. */
+class BodyWatch {
+  readonly #exchange: Exchange;
+  readonly #announced: number | undefined;
+  readonly #limit: number;
+  readonly #silence: NodeJS.Timeout;
+  readonly #start: number = performance.now();
+  #received = 0;
+  /** Whether it is the client that we wait for. */
+  #isWaiting = true;
+
+  constructor(
+    exchange: Exchange,
+    options: {
+      readonly announced: number | undefined;
+      readonly limit: number;
+      readonly idleTimeoutMs: number;
+    },
+  ) {
+    this.#exchange = exchange;
+    this.#announced = options.announced;
+    this.#limit = options.limit;
+    this.#silence = setTimeout(() => {
+      if (!this.#isWaiting) this.#silence.refresh();
+      else exchange.request.destroy(new HttpError(408, 'nothing came for too long'));
+    }, options.idleTimeoutMs);
+  }
+
+  count(length: number): void {
+    this.#received += length;
+    this.#exchange.bytesIn += length;
+    if (this.#received > this.#limit) throw tooLarge(this.#limit);
+    const seconds = (performance.now() - this.#start) / 1000;
+    if (seconds > SLOW_AFTER_S && this.#received < seconds * MIN_BYTES_PER_S) {
+      throw new HttpError(408, 'the body comes too slowly', { Connection: 'close' });
+    }
+    this.#silence.refresh();
+  }
+
+  /** It is our turn: what came is being worked on. */
+  rest(): void {
+    this.#isWaiting = false;
+  }
+
+  go(): void {
+    this.#isWaiting = true;
+    this.#silence.refresh();
+  }
+
+  stop(): void {
+    clearTimeout(this.#silence);
+  }
+
+  finish(): void {
+    if (this.#announced === undefined || this.#received === this.#announced) return;
+    throw new HttpError(400, `the body has ${this.#received} bytes, ${this.#announced} were announced`);
   }
 }
 

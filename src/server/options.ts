@@ -52,7 +52,7 @@ export interface ServerOptions {
   readonly createRepositories?: boolean | undefined;
   /** The store's own directory, where its users are entered and uploads wait; undefined for a bucket. */
   readonly storeDirectory?: string | undefined;
-  /** Directory for uploads that wait to be checked; the system's temporary directory unless given. */
+  /** Directory for uploads that wait to be checked. Unless given: the store, for what it is to take; the system's temporary one, for the rest. */
   readonly spoolDirectory?: string | undefined;
   readonly anonymous?: AnonymousAccess | undefined;
   readonly tls?: TlsFiles | undefined;

@@ -1,6 +1,6 @@
 /** The server: listens, finds the route of each request, checks who asks, counts, logs, and stops in order. */
 import { randomBytes } from 'node:crypto';
-import { mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
 import {
   createServer as createHttpServer,
   type IncomingMessage,
@@ -10,8 +10,9 @@ import {
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
+import { StoreLayout } from '../xet/store/layout.ts';
 import { challenge, demand, identify } from './access.ts';
 import { formatLogLine } from './access-log.ts';
 import type { ServerContext } from './context.ts';
@@ -59,7 +60,11 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const metrics = new Metrics();
   const publicUrl = options.publicUrl === undefined ? undefined : checkPublicUrl(options.publicUrl);
   const runDirectory = mkdtempSync(join(options.spoolDirectory ?? tmpdir(), 'git2db-serve-'));
-  const cleanUp = () => rmSync(runDirectory, { recursive: true, force: true });
+  const inStore = options.spoolDirectory === undefined ? spoolInStore(options.storeDirectory) : undefined;
+  const cleanUp = () => {
+    for (const directory of [runDirectory, inStore])
+      if (directory !== undefined) rmSync(directory, { recursive: true, force: true });
+  };
   let hook: PushHook | undefined;
   let repositories: Repositories | undefined;
   try {
@@ -85,6 +90,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     metrics,
     repositories,
     runDirectory,
+    // A store is made by what is first put there, not by us.
+    spoolDirectory: () => (inStore !== undefined && existsSync(dirname(inStore)) ? inStore : runDirectory),
     xorbSlots: new Slots(XORB_UPLOADS),
     objectSlots: new Slots(OBJECT_UPLOADS),
     smallSlots: new Slots(SHARD_UPLOADS),
@@ -275,6 +282,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     stop,
     stopped,
   };
+}
+
+/** A name for a directory that stores let be for a day, and clear away after it. */
+function spoolInStore(storeDirectory: string | undefined): string | undefined {
+  if (storeDirectory === undefined) return undefined;
+  return join(new StoreLayout(storeDirectory).incoming, `.serve-${randomBytes(6).toString('hex')}`);
 }
 
 /** Reads what is left of a body, `most` bytes of it, for nobody. */

@@ -1,17 +1,26 @@
-/** A file without a name that holds an upload until it was checked. It is gone with the process. */
+/** A file that holds an upload until it was checked. */
 import { randomBytes } from 'node:crypto';
-import { type FileHandle, open, unlink } from 'node:fs/promises';
-import { join } from 'node:path';
+import { type FileHandle, mkdir, open, rm, unlink } from 'node:fs/promises';
+import { dirname, join } from 'node:path';
+import { errnoOf } from '../../xet/errors.ts';
 
 const PIECE = 1 << 20;
 
+export interface SpoolOptions {
+  /** Keeps its name until it is closed, so that a store can take it as it is. Otherwise it is gone with the process. */
+  readonly isNamed?: boolean;
+}
+
 export class Spool {
-  readonly #directory: string;
+  readonly path: string;
+  readonly #isNamed: boolean;
   #file: FileHandle | undefined;
   #size = 0;
 
-  constructor(directory: string) {
-    this.#directory = directory;
+  /** `directory`, where nobody else can enter, is made when the first byte is written. */
+  constructor(directory: string, { isNamed = false }: SpoolOptions = {}) {
+    this.path = join(directory, `upload-${randomBytes(8).toString('hex')}`);
+    this.#isNamed = isNamed;
   }
 
   get size(): number {
@@ -19,7 +28,7 @@ export class Spool {
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    this.#file ??= await openNameless(this.#directory);
+    this.#file ??= await this.#open();
     for (let done = 0; done < bytes.length; ) {
       const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, this.#size);
       done += bytesWritten;
@@ -39,13 +48,23 @@ export class Spool {
   }
 
   async close(): Promise<void> {
-    await this.#file?.close();
+    if (this.#file === undefined) return;
+    await this.#file.close();
+    if (this.#isNamed) await rm(this.path, { force: true });
   }
-}
 
-async function openNameless(directory: string): Promise<FileHandle> {
-  const path = join(directory, `upload-${randomBytes(8).toString('hex')}`);
-  const file = await open(path, 'wx+', 0o600);
-  await unlink(path);
-  return file;
+  async #open(): Promise<FileHandle> {
+    // The mode is that of what a store publishes: it may become that.
+    const mode = this.#isNamed ? 0o666 : 0o600;
+    let file: FileHandle;
+    try {
+      file = await open(this.path, 'wx+', mode);
+    } catch (error) {
+      if (errnoOf(error) !== 'ENOENT') throw error;
+      await mkdir(dirname(this.path), { mode: 0o700 });
+      file = await open(this.path, 'wx+', mode);
+    }
+    if (!this.#isNamed) await unlink(this.path);
+    return file;
+  }
 }

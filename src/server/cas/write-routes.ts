@@ -27,14 +27,14 @@ export function writeRoutes(context: ServerContext): Route[] {
     const hash = parseHash(exchange.param('xorb'));
     const { signal } = exchange;
     const isNew = await context.xorbSlots.run(signal, async () => {
-      const spool = new Spool(context.runDirectory);
+      const spool = new Spool(context.spoolDirectory(), { isNamed: true });
       try {
         const check = new XorbCheck((records) => spool.write(records));
         const limit = Math.min(limits.maxUpload, MAX_XORB_UPLOAD);
-        for await (const piece of exchange.body(limit)) await check.push(piece);
-        const { footer, records } = check.finish(hash);
+        await exchange.consume(limit, (piece) => check.push(piece));
+        const footer = await check.finish(hash);
         context.metrics.storeOperation('putXorb');
-        return await store.putXorb({ footer, records: () => allRecords(spool, records) }, { signal });
+        return await store.putXorb({ footer, records: () => spool.read(), file: spool.path }, { signal });
       } finally {
         await spool.close();
       }
@@ -143,9 +143,4 @@ async function concat(spool: Spool): Promise<Buffer> {
     at += piece.length;
   }
   return bytes;
-}
-
-async function* allRecords(spool: Spool, rest: Uint8Array): AsyncGenerator<Uint8Array> {
-  yield* spool.read();
-  if (rest.length > 0) yield rest;
 }

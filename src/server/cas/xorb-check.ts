@@ -2,8 +2,7 @@
  * Checks an uploaded xorb while it comes: every record is decoded and hashed as soon as it is whole, and the
  * xorb's name is the root over all of them. Of a xorb that is not what it says nothing is ever stored.
  *
- * Memory is one buffer of BUFFER_SIZE and the lists; records that were checked go to `sink`, or stay in the
- * buffer where all of them fit. A footer is compared with what was computed, and left out.
+ * Memory is one buffer of BUFFER_SIZE and the lists; records that were checked go to `sink`. A footer is compared with what was computed, and left out.
  */
 import { decompressChunk } from '../../xet/compress/scheme.ts';
 import { FormatError, Git2dbError } from '../../xet/errors.ts';
@@ -50,24 +49,41 @@ export class XorbCheck {
     this.#sink = sink;
   }
 
-  /** Throws INVALID_XORB or LIMIT_EXCEEDED as soon as that is certain. */
-  async push(piece: Uint8Array): Promise<void> {
-    for (let at = 0; at < piece.length; ) {
-      if (this.#footer !== undefined) {
-        this.#addFooter(piece.subarray(at));
-        return;
-      }
-      const taken = Math.min(piece.length - at, BUFFER_SIZE - this.#filled);
-      this.#buffer.set(piece.subarray(at, at + taken), this.#filled);
-      this.#filled += taken;
-      at += taken;
-      this.#checkRecords();
-      if (this.#filled === BUFFER_SIZE) await this.#flush();
+  /**
+   * Takes the next bytes; a promise where the sink has to be waited for, which then takes them all. Throws, or
+   * rejects with, INVALID_XORB or LIMIT_EXCEEDED as soon as that is certain.
+   */
+  push(piece: Uint8Array): Promise<void> | undefined {
+    const rest = this.#fill(piece);
+    return rest && this.#pushRest(rest);
+  }
+
+  async #pushRest(piece: Uint8Array): Promise<void> {
+    for (let rest: Uint8Array | undefined = piece; rest !== undefined; ) {
+      await this.#flush();
+      rest = this.#fill(rest);
     }
   }
 
-  /** The footer of the xorb, which is `expected`. `records`: those that did not go to the sink. */
-  finish(expected: Uint8Array): { readonly footer: XorbFooter; readonly records: Uint8Array } {
+  /** What of `piece` is left when the buffer is full; undefined when it is not. */
+  #fill(piece: Uint8Array): Uint8Array | undefined {
+    if (this.#footer !== undefined) {
+      this.#addFooter(piece);
+      return undefined;
+    }
+    const taken = Math.min(piece.length, BUFFER_SIZE - this.#filled);
+    this.#buffer.set(taken === piece.length ? piece : piece.subarray(0, taken), this.#filled);
+    this.#filled += taken;
+    this.#checkRecords();
+    if (this.#footer !== undefined) {
+      this.#addFooter(piece.subarray(taken));
+      return undefined;
+    }
+    return this.#filled === BUFFER_SIZE ? piece.subarray(taken) : undefined;
+  }
+
+  /** The footer of the xorb, which is `expected`. Its last records have gone to the sink, too, when this resolves. */
+  async finish(expected: Uint8Array): Promise<XorbFooter> {
     if (this.#footer === undefined && this.#filled > this.#checked) {
       throw new FormatError(
         'INVALID_XORB',
@@ -92,7 +108,8 @@ export class XorbCheck {
     }
     const footer = { xorbHash, count, hashes, recordEnds: Uint32Array.from(this.#recordEnds), rawEnds };
     if (this.#footer !== undefined) this.#compare(footer);
-    return { footer, records: this.#buffer.subarray(0, this.#checked) };
+    await this.#flush();
+    return footer;
   }
 
   #checkRecords(): void {
@@ -142,7 +159,7 @@ export class XorbCheck {
   }
 
   async #flush(): Promise<void> {
-    await this.#sink(this.#buffer.subarray(0, this.#checked));
+    if (this.#checked > 0) await this.#sink(this.#buffer.subarray(0, this.#checked));
     this.#buffer.copyWithin(0, this.#checked, this.#filled);
     this.#sunk += this.#checked;
     this.#filled -= this.#checked;

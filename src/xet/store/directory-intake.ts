@@ -4,7 +4,18 @@
  * what was put is young.
  */
 
-import { closeSync, fdatasync, mkdirSync, open, rmSync, statSync, writeFileSync, writev } from 'node:fs';
+import {
+  closeSync,
+  fdatasync,
+  fstatSync,
+  mkdirSync,
+  open,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+  writev,
+} from 'node:fs';
 import { dirname, join } from 'node:path';
 import { promisify } from 'node:util';
 import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
@@ -20,7 +31,7 @@ import { SharedRegistration } from './registered.ts';
 import { acceptShard, type IncomingShard, readIncomingShard, xorbsMissing } from './shard-intake.ts';
 import type { CallOptions, XorbUpload } from './store.ts';
 import { unwritable } from './unwritable.ts';
-import { writeWhole } from './write-all.ts';
+import { writeAll, writeWhole } from './write-all.ts';
 import type { WriterOptions } from './writer.ts';
 import { checkedFooter, checkedRecords } from './xorb-intake.ts';
 import { closeSource, openXorbFile } from './xorb-source.ts';
@@ -63,7 +74,9 @@ export class DirectoryIntake {
         }
         const temporary = join(directory, `put-${this.#temporaries++}`);
         try {
-          await this.#writeXorb(temporary, checkedRecords(upload, footer), options.signal);
+          if (!takeFile(upload, temporary)) {
+            await this.#writeXorb(temporary, checkedRecords(upload, footer), options.signal);
+          } else await this.#appendFooter(temporary, upload, footer);
           // Its chunk boundaries are whoever's; the mark comes before the xorb.
           mkdirSync(layout.irregular, { recursive: true });
           writeFileSync(join(layout.irregular, name), '');
@@ -122,6 +135,23 @@ export class DirectoryIntake {
         }
         position += piece.length;
       }
+      if (this.#options.fsync !== 'none') await fdatasyncAsync(fd);
+    } finally {
+      closeSync(fd);
+    }
+  }
+
+  async #appendFooter(
+    path: string,
+    { footer: { recordEnds } }: XorbUpload,
+    footer: Uint8Array,
+  ): Promise<void> {
+    const fd = await openAsync(path, 'r+');
+    try {
+      const { size } = fstatSync(fd);
+      const expected = recordEnds.at(-1) as number;
+      if (size !== expected) throw new Error(`the records of a xorb are ${size} bytes, expected ${expected}`);
+      writeAll(fd, [footer], size);
       if (this.#options.fsync !== 'none') await fdatasyncAsync(fd);
     } finally {
       closeSync(fd);
@@ -241,6 +271,19 @@ export class DirectoryIntake {
     } catch (error) {
       throw unwritable(this.#store.root, error);
     }
+  }
+}
+
+/** False if there is no file that can be had by a new name. */
+function takeFile({ file }: XorbUpload, to: string): boolean {
+  if (file === undefined) return false;
+  try {
+    renameSync(file, to);
+    return true;
+  } catch (error) {
+    // Of another file system, or cleared away meanwhile: the records can still be read.
+    if (errnoOf(error) === 'EXDEV' || errnoOf(error) === 'ENOENT') return false;
+    throw error;
   }
 }
 

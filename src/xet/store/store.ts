@@ -48,6 +48,11 @@ export interface XorbUpload {
   readonly footer: XorbFooter;
   /** `recordEnds.at(-1)` bytes, in pieces; they may be asked for again after a failure. */
   readonly records: () => AsyncIterable<Uint8Array> | Iterable<Uint8Array>;
+  /**
+   * Path of a file of the caller's, written by nobody any more, with exactly the records, every chunk of which was
+   * verified. A store on the same file system may take it instead of reading them: then it is gone afterwards.
+   */
+  readonly file?: string;
 }
 
 export interface Store extends AsyncDisposable {
