@@ -3,6 +3,7 @@ import { randomBytes } from 'node:crypto';
 import { type FileHandle, mkdir, open, rm, unlink } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { errnoOf } from '../../xet/errors.ts';
+import { StreamedFile } from '../../xet/store/streamed-file.ts';
 
 const PIECE = 1 << 20;
 
@@ -15,7 +16,7 @@ export class Spool {
   readonly path: string;
   readonly #isNamed: boolean;
   #file: FileHandle | undefined;
-  #size = 0;
+  #written: StreamedFile | undefined;
 
   /** `directory`, where nobody else can enter, is made when the first byte is written. */
   constructor(directory: string, { isNamed = false }: SpoolOptions = {}) {
@@ -24,22 +25,22 @@ export class Spool {
   }
 
   get size(): number {
-    return this.#size;
+    return this.#written?.size ?? 0;
   }
 
   async write(bytes: Uint8Array): Promise<void> {
-    this.#file ??= await this.#open();
-    for (let done = 0; done < bytes.length; ) {
-      const { bytesWritten } = await this.#file.write(bytes, done, bytes.length - done, this.#size);
-      done += bytesWritten;
-      this.#size += bytesWritten;
+    if (this.#written === undefined) {
+      this.#file = await this.#open();
+      // What a store takes has to be on stable storage before it is told of.
+      this.#written = new StreamedFile(this.#file, this.#isNamed ? 'batch' : 'none');
     }
+    await this.#written.write(bytes);
   }
 
   /** All of it from the start; each piece is the reader's to keep. */
   async *read(): AsyncGenerator<Uint8Array> {
-    for (let at = 0; at < this.#size; ) {
-      const piece = Buffer.allocUnsafe(Math.min(PIECE, this.#size - at));
+    for (let at = 0; at < this.size; ) {
+      const piece = Buffer.allocUnsafe(Math.min(PIECE, this.size - at));
       const { bytesRead } = await (this.#file as FileHandle).read(piece, 0, piece.length, at);
       if (bytesRead === 0) throw new Error('the file of an upload is shorter than what was written to it');
       at += bytesRead;
@@ -49,6 +50,7 @@ export class Spool {
 
   async close(): Promise<void> {
     if (this.#file === undefined) return;
+    await this.#written?.settle();
     await this.#file.close();
     if (this.#isNamed) await rm(this.path, { force: true });
   }

@@ -3,13 +3,13 @@ import { formatShardEvent, type ShardEvent } from '../../xet/cas/protocol.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { parseHash } from '../../xet/hash/xet-hash.ts';
 import { MAX_SHARD_UPLOAD } from '../../xet/shard/format.ts';
+import { MAX_XORB_UPLOAD, XorbCheck } from '../../xet/xorb/stream-check.ts';
 import type { ServerContext } from '../context.ts';
 import type { Exchange } from '../exchange.ts';
 import { HttpError, httpErrorOf } from '../http-error.ts';
 import type { Route } from '../router.ts';
 import { checkSha256Claims } from './sha256-claims.ts';
 import { Spool } from './spool.ts';
-import { MAX_XORB_UPLOAD, XorbCheck } from './xorb-check.ts';
 
 /** A shard of somebody who sends a footer, too. */
 const MAX_SHARD_BODY = MAX_SHARD_UPLOAD + 4096;

@@ -38,6 +38,7 @@ import { readRecords } from './record-reader.ts';
 import { type Clock, SYSTEM_CLOCK } from './retry.ts';
 import { uploadShard } from './shard-upload.ts';
 import type { TokenSource } from './token.ts';
+import { readWholeXorb } from './whole-xorb.ts';
 
 export interface CasOptions {
   readonly http: HttpClient;
@@ -177,6 +178,17 @@ export class CasStore implements Store {
   ): AsyncGenerator<RecordRun, void, undefined> {
     const { footers, reconstructions } = await this.#able(options);
     yield* readRecords(ranges, footers ?? reconstructions, options.signal);
+  }
+
+  /** Only a server of ours shows footers, and gives out xorbs by their names. */
+  async readWholeXorb(
+    footer: XorbFooter,
+    take: (piece: Uint8Array) => Promise<void> | undefined,
+    options: CallOptions = {},
+  ): Promise<void> {
+    const { footers } = await this.#able(options);
+    if (footers === undefined) throw new Error('xorbs of this server cannot be read by their names');
+    await readWholeXorb(footers, footer, take, options.signal);
   }
 
   async hasXorb(xorbHash: Uint8Array, options: CallOptions = {}): Promise<boolean> {

@@ -17,7 +17,8 @@ import { untilAborted } from './abort.ts';
 import type { HttpClient, HttpResponse } from './http.ts';
 import { ROUTES } from './protocol.ts';
 import { type ByteRange, formatRange, parseContentRange } from './range.ts';
-import type { FetchedRanges, PlacedRange, RecordSource } from './record-reader.ts';
+import type { FetchedRanges } from './range-body.ts';
+import type { PlacedRange, RecordSource } from './record-reader.ts';
 import type { Clock } from './retry.ts';
 import type { TokenSource } from './token.ts';
 

@@ -12,13 +12,14 @@ import type { CasAccess } from './footer-places.ts';
 import { PlaceList } from './place-list.ts';
 import { invalid, ROUTES } from './protocol.ts';
 import { type ByteRange, formatRange, multipartBoundary } from './range.ts';
+import type { FetchedRanges } from './range-body.ts';
 import {
   type FetchRange,
   parseReconstruction,
   type Reconstruction,
   type ReconstructionVersion,
 } from './reconstruction.ts';
-import type { FetchedRanges, PlacedRange, RecordSource } from './record-reader.ts';
+import type { PlacedRange, RecordSource } from './record-reader.ts';
 import type { Clock } from './retry.ts';
 
 /** Bytes of a file that are asked for at once. */

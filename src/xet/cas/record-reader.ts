@@ -12,15 +12,9 @@ import { formatHash } from '../hash/xet-hash.ts';
 import type { ChunkRange, RecordRun } from '../store/store.ts';
 import { throwIfAborted } from './abort.ts';
 import { AdaptiveLimit } from './adaptive-limit.ts';
-import type { HttpResponse } from './http.ts';
 import { isTransient } from './http-error.ts';
-import {
-  type ByteRange,
-  multipartBoundary,
-  parseContentRange,
-  type RangePiece,
-  readMultipart,
-} from './range.ts';
+import type { ByteRange, RangePiece } from './range.ts';
+import { type FetchedRanges, piecesOf } from './range-body.ts';
 import { MAX_SPLITTER_BYTES, RecordSplitter } from './record-splitter.ts';
 import { backOff, type Clock } from './retry.ts';
 
@@ -32,13 +26,6 @@ export interface PlacedRange extends ChunkRange {
   readonly byteEnd: number;
   /** Ranges of one group may be asked for in one request. */
   readonly group: string;
-}
-
-export interface FetchedRanges {
-  /** 200 or 206. */
-  readonly response: HttpResponse;
-  /** What it was asked for. */
-  readonly ranges: readonly ByteRange[];
 }
 
 /** A server, as this reader sees it. */
@@ -423,29 +410,6 @@ function groupSlots(slots: readonly Slot[], maxRanges: number): Fetch[] {
     fetch.bytes += byteEnd - byteStart;
   }
   return fetches;
-}
-
-/** The bytes of an answer, with their places. Closes it in every case. */
-async function* piecesOf({ response, ranges: wanted }: FetchedRanges): AsyncGenerator<RangePiece> {
-  const { status, headers, body } = response;
-  const boundary = multipartBoundary(headers['content-type']);
-  if (status === 206 && boundary !== undefined) {
-    yield* readMultipart(body, boundary);
-    return;
-  }
-  const first = wanted[0] as ByteRange;
-  const length = headers['content-length'];
-  const range = parseContentRange(headers['content-range']);
-  // Some answer 200 with just the range; others mean the whole.
-  const isRange = length !== undefined && Number(length) === first.end - first.start && wanted.length === 1;
-  let offset = status === 206 ? (range?.start ?? first.start) : isRange ? first.start : 0;
-  const end = wanted.reduce((most, { end }) => Math.max(most, end), 0);
-  for await (const bytes of body) {
-    yield { offset, bytes };
-    offset += bytes.length;
-    // The rest of the whole is of no use.
-    if (offset >= end && status === 200) return;
-  }
 }
 
 /** `next`, or undefined if it takes longer than that. */

@@ -86,6 +86,16 @@ export interface Store extends AsyncDisposable {
     options?: CallOptions,
   ): AsyncIterable<RecordRun>;
 
+  /**
+   * All records of a xorb whose footer was read, in one stream: where there is this, it is the cheapest way to a whole
+   * xorb. `take` gets each piece for as long as the call, or the promise it returns, lasts; what it throws is thrown.
+   */
+  readWholeXorb?(
+    footer: XorbFooter,
+    take: (piece: Uint8Array) => Promise<void> | undefined,
+    options?: CallOptions,
+  ): Promise<void>;
+
   hasXorb(xorbHash: Uint8Array, options?: CallOptions): Promise<boolean>;
 
   /** False if it was there already. Never replaces one. */

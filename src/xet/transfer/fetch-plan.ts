@@ -39,10 +39,27 @@ export type Piece =
       readonly start: number;
       end: number;
       readonly footer: XorbFooter | undefined;
+    }
+  /** All chunks of a xorb of the other store, none of which is here. */
+  | {
+      readonly kind: 'whole';
+      readonly xorbHash: Uint8Array;
+      readonly start: 0;
+      end: number;
+      readonly footer: XorbFooter;
     };
+
+/** Of smaller xorbs, many go in one request as pieces. Stored bytes. */
+const LEAST_WHOLE = 4 << 20;
 
 /** Footers kept, of 300 KiB at most. */
 const MAX_FOOTERS = 32;
+
+export interface FetchPlannerOptions {
+  readonly signal: AbortSignal | undefined;
+  /** Whether whole xorbs can be taken as they are. */
+  readonly takesWhole: boolean;
+}
 
 /** Shared by all files of a session. */
 export class FetchPlanner {
@@ -53,20 +70,20 @@ export class FetchPlanner {
   readonly #footers = new Map<string, XorbFooter | undefined>();
   /** Chunks that pieces so far bring: beginnings of their hashes. */
   readonly #coming = new Set<string>();
-  readonly #signal: AbortSignal | undefined;
+  readonly #options: FetchPlannerOptions;
 
   constructor(
     remote: Store,
     chunks: LocalChunks,
     writer: StoreWriter,
     learned: LearnedChunks,
-    signal: AbortSignal | undefined,
+    options: FetchPlannerOptions,
   ) {
     this.#remote = remote;
     this.#chunks = chunks;
     this.#writer = writer;
     this.#learned = learned;
-    this.#signal = signal;
+    this.#options = options;
   }
 
   /** Pieces of a file in order. Throws REMOTE_INVALID for a description that cannot be true. */
@@ -118,11 +135,19 @@ export class FetchPlanner {
       }
       if (open !== undefined && continues(open, piece)) open.end++;
       else {
-        if (open !== undefined) yield open;
+        if (open !== undefined) yield this.#perhapsWhole(open);
         open = piece;
       }
     }
-    if (open !== undefined) yield open;
+    if (open !== undefined) yield this.#perhapsWhole(open);
+  }
+
+  #perhapsWhole(piece: Piece): Piece {
+    if (!this.#options.takesWhole || piece.kind !== 'there' || piece.start !== 0) return piece;
+    const { xorbHash, end, footer } = piece;
+    if (footer === undefined || end !== footer.count) return piece;
+    if ((footer.recordEnds[end - 1] as number) < LEAST_WHOLE) return piece;
+    return { kind: 'whole', xorbHash, start: 0, end, footer };
   }
 
   /** Of a term whose chunk list is known only as far as it was learned. */
@@ -167,7 +192,7 @@ export class FetchPlanner {
       this.#footers.set(name, footer);
       return footer;
     }
-    const footer = await this.#remote.readFooter(xorbHash, { signal: this.#signal });
+    const footer = await this.#remote.readFooter(xorbHash, { signal: this.#options.signal });
     if (this.#footers.size >= MAX_FOOTERS) this.#footers.delete(this.#footers.keys().next().value as string);
     this.#footers.set(name, footer);
     return footer;

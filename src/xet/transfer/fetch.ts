@@ -4,6 +4,7 @@
  *     FetchPlanner    which chunks are here, which are to be asked for
  *     StepQueue       what is planned: the store is told ranges ahead, of many files at once
  *     RecordCursor    records as they come; each is decoded and hashed before it is believed
+ *     WholeXorbs      xorbs of which all is wanted come as they are
  *     FetchedFile     puts them into the writer as they are stored there; the whole list proves the file
  *
  * A file that fails is tried once more by itself, as the other store may have moved its chunks since it was
@@ -33,6 +34,7 @@ import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
 import { type ChunkRecord, RecordCursor } from './record-cursor.ts';
 import { type Step, StepQueue } from './step-queue.ts';
 import type { TransferOptions, TransferResult, WantedFile } from './transfer.ts';
+import { WholeXorbs } from './whole-xorbs.ts';
 
 export interface FetchFilesOptions extends TransferOptions {
   /** How the local store is written. */
@@ -41,6 +43,8 @@ export interface FetchFilesOptions extends TransferOptions {
 
 /** Bytes that wait in memory for the next write. */
 const FLUSH_BYTES = 4 << 20;
+/** Chunks that are planned ahead for whole xorbs: as many as some of these have. */
+const WHOLE_CHUNKS_AHEAD = 12_288;
 
 /** A file on its way. */
 interface Job {
@@ -166,7 +170,8 @@ class FetchSession {
     const again: WantedFile[] = [];
     // The last try is to succeed whatever was learned before.
     const learned = new LearnedChunks(isLast ? undefined : this.#local.layout.learned);
-    const steps = new StepQueue<Job>(this.#steps(files, learned, isLast));
+    const wholes = isLast ? undefined : this.#openWholes();
+    const steps = new StepQueue<Job>(this.#steps(files, learned, wholes, isLast));
     let cursor: RecordCursor | undefined;
     try {
       for (let step = await steps.peek(); step !== undefined; step = await steps.peek()) {
@@ -180,10 +185,13 @@ class FetchSession {
           } else if (piece.kind === 'there') {
             cursor ??= this.#open(steps);
             await this.#fetch(job.file, piece, cursor, steps, learned);
+          } else if (piece.kind === 'whole') {
+            void steps.planAhead(WHOLE_CHUNKS_AHEAD);
+            await this.#takeWhole(job.file, piece, wholes);
           } else if (piece.kind === 'here') {
             await this.#take(job.file, piece);
           } else {
-            this.#takeAgain(job.file, piece, learned);
+            this.#takeAgain(job.file, piece, learned, wholes);
           }
         } catch (error) {
           await this.#giveUp(job);
@@ -204,8 +212,18 @@ class FetchSession {
       steps.stop();
       await cursor?.close().catch(() => {});
       await steps.close();
+      await wholes?.close();
     }
     return again;
+  }
+
+  #openWholes(): WholeXorbs | undefined {
+    if (this.#remote.readWholeXorb === undefined) return undefined;
+    return new WholeXorbs(this.#local, this.#remote, this.#writer, {
+      fsync: this.#options.writer.fsync,
+      signal: this.#options.signal,
+      onBytes: (bytes) => this.#ledger.moved(bytes),
+    });
   }
 
   #open(steps: StepQueue<Job>): RecordCursor {
@@ -217,11 +235,13 @@ class FetchSession {
   async *#steps(
     files: readonly WantedFile[],
     learned: LearnedChunks,
+    wholes: WholeXorbs | undefined,
     isLast: boolean,
   ): AsyncGenerator<Step<Job>> {
     const { signal } = this.#options;
     const chunks = new LocalChunks(this.#local, this.#writer, this.#distrusted);
-    const planner = new FetchPlanner(this.#remote, chunks, this.#writer, learned, signal);
+    const takesWhole = wholes !== undefined;
+    const planner = new FetchPlanner(this.#remote, chunks, this.#writer, learned, { signal, takesWhole });
     for (const slice of slicesOf(files, FILES_AT_ONCE)) {
       const found = await findEach(this.#remote, slice, { signal });
       for (const [i, wanted] of slice.entries()) {
@@ -235,6 +255,7 @@ class FetchSession {
         const job: Job = { wanted, stored, isDropped: false, file: undefined };
         try {
           for await (const piece of planner.pieces(stored)) {
+            if (piece.kind === 'whole') wholes?.expect(piece.footer);
             yield { job, piece };
             if (job.isDropped) break;
           }
@@ -323,6 +344,20 @@ class FetchSession {
     file.commitSegment();
   }
 
+  async #takeWhole(
+    file: FetchedFile,
+    { xorbHash, footer }: Piece & { readonly kind: 'whole' },
+    wholes: WholeXorbs | undefined,
+  ): Promise<void> {
+    await wholes?.take(footer);
+    const { count, hashes, rawEnds } = footer;
+    for (let index = 0; index < count; index++) {
+      const rawLength = (rawEnds[index] as number) - (index === 0 ? 0 : (rawEnds[index - 1] as number));
+      file.add(hashes, 32 * index, rawLength, { xorbHash, local: 0, index });
+      this.#ledger.advance(rawLength);
+    }
+  }
+
   async #take(
     file: FetchedFile,
     { xorbHash, start, end, copy }: Piece & { readonly kind: 'here' },
@@ -357,10 +392,22 @@ class FetchSession {
     }
   }
 
-  #takeAgain(file: FetchedFile, piece: Piece & { readonly kind: 'again' }, learned: LearnedChunks): void {
+  #takeAgain(
+    file: FetchedFile,
+    piece: Piece & { readonly kind: 'again' },
+    learned: LearnedChunks,
+    wholes: WholeXorbs | undefined,
+  ): void {
     const { xorbHash, start, end, footer } = piece;
     for (let i = start; i < end; i++) {
       const hash = footer?.hashes.subarray(32 * i, 32 * i + 32) ?? learned.find(xorbHash, i);
+      const whole = hash && wholes?.find(hash, 0);
+      if (hash !== undefined && whole !== undefined) {
+        const { rawLength, index } = whole;
+        file.add(hash, 0, rawLength, { xorbHash: whole.xorbHash, local: 0, index });
+        this.#ledger.advance(rawLength);
+        continue;
+      }
       const known = hash && this.#writer.findChunk(hash, 0);
       if (hash === undefined || known === undefined) {
         throw new Git2dbError(

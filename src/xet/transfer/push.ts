@@ -22,7 +22,6 @@ import { LocalStore, type StoredTerm } from '../store/local-store.ts';
 import type { ChunkRun, Store, StoreFile } from '../store/store.ts';
 import { StoreWriter } from '../store/writer.ts';
 import { throwIfAborted } from './abort.ts';
-import { AdaptiveLimit } from './adaptive-limit.ts';
 import { isOfAFile, Ledger, tellable } from './ledger.ts';
 import { linkableStore, linkFiles } from './link.ts';
 import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
@@ -37,6 +36,7 @@ import {
   recordOf,
   termsOfStored,
 } from './push-plan.ts';
+import { StreamLimit } from './stream-limit.ts';
 import type { TransferOptions, TransferResult, WantedFile } from './transfer.ts';
 
 export interface PushFilesOptions extends TransferOptions {
@@ -106,7 +106,7 @@ class PushSession implements Packer {
   readonly #ledger: Ledger;
   readonly #options: PushFilesOptions;
   readonly #downloader: Downloader;
-  readonly #limit = new AdaptiveLimit();
+  readonly #limit = new StreamLimit();
   /** Stops what is under way when one thing has failed for good. */
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;

@@ -30,6 +30,8 @@ export class StepQueue<Job extends { readonly isDropped: boolean }> {
   #chunks = 0;
   #advancing: Promise<boolean> | undefined;
   #isStarving = false;
+  /** Why planning ahead ended; told to whoever comes there. */
+  #failure: { readonly error: unknown } | undefined;
   /** Counts readings of `ranges`: only the last one is served. */
   #reading = 0;
   #wake: () => void = () => {};
@@ -40,8 +42,22 @@ export class StepQueue<Job extends { readonly isDropped: boolean }> {
 
   /** The step to be done next; undefined at the end. It stays the first until `drop`. */
   async peek(): Promise<Step<Job> | undefined> {
-    while (this.#first === this.#end) if (!(await this.#advance())) return undefined;
+    while (this.#first === this.#end) {
+      if (await this.#advance()) continue;
+      if (this.#failure !== undefined) throw this.#failure.error;
+      return undefined;
+    }
     return this.#steps.get(this.#first);
+  }
+
+  /** Plans on, so that what comes later can begin already: as far as steps with so many chunks. */
+  async planAhead(chunks: number): Promise<void> {
+    const wanted = Math.min(chunks, CHUNKS_AHEAD);
+    try {
+      while (this.#chunks < wanted && (await this.#advance()));
+    } catch (error) {
+      this.#failure = { error };
+    }
   }
 
   drop(): void {

@@ -5,9 +5,9 @@ import test from 'ava';
 import fc from 'fast-check';
 import { Git2dbError } from '../../../src/xet/errors.ts';
 import { formatHash } from '../../../src/xet/hash/xet-hash.ts';
-import { AdaptiveLimit } from '../../../src/xet/transfer/adaptive-limit.ts';
 import { missingFiles } from '../../../src/xet/transfer/missing.ts';
 import { proveHeld } from '../../../src/xet/transfer/proof.ts';
+import { StreamLimit } from '../../../src/xet/transfer/stream-limit.ts';
 import type { WantedFile } from '../../../src/xet/transfer/transfer.ts';
 import { chunk, chunkRun, hashOf, randomBytes } from '../../helpers/store-sandbox.ts';
 import { codes, collect, createRig, outcomes, type Rig } from './rig.ts';
@@ -248,8 +248,8 @@ test('content is proved to be held by its chunks, not by being told so', async (
 
 test('uploads become more while that helps, and fewer when the network fails', async (t) => {
   let now = 0;
-  const limit = new AdaptiveLimit(() => now);
-  t.is(limit.limit, 2);
+  const limit = new StreamLimit(() => now);
+  t.is(limit.limit, 3);
   const run = async (count: number, msEach: number) => {
     for (let i = 0; i < count; i++) {
       await limit.acquire();
@@ -257,15 +257,16 @@ test('uploads become more while that helps, and fewer when the network fails', a
       limit.release(1000);
     }
   };
-  await run(4, 100);
-  t.is(limit.limit, 3);
-  await run(6, 50);
+  await run(6, 100);
   t.is(limit.limit, 4);
   await run(8, 50);
-  t.is(limit.limit, 3, 'the fourth brought nothing');
+  t.is(limit.limit, 5);
+  await run(10, 50);
+  t.is(limit.limit, 4, 'the fifth brought nothing');
   await limit.acquire();
   limit.release(0, true);
-  t.is(limit.limit, 1);
+  t.is(limit.limit, 2);
+  await limit.acquire();
   await limit.acquire();
   let isRunning = false;
   const waiting = limit.acquire().then(() => {

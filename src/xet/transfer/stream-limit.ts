@@ -1,20 +1,20 @@
 /**
- * How many uploads run at once: two to begin with, one more as long as that moves more bytes a second, half
+ * How many xorbs are under way at once: three to begin with, one more as long as that moves more bytes a second, half
  * as many after a failure of the network.
  */
-const START = 2;
+const START = 3;
 const MOST = 8;
 /** One more must bring a tenth more to be kept. */
 const GAIN = 1.1;
 /** Measurements before one more is tried again where it brought nothing. */
 const PATIENCE = 16;
 
-export class AdaptiveLimit {
+export class StreamLimit {
   #limit = START;
   #running = 0;
   #best = 0;
   #patience = 0;
-  /** Of the measurement at hand: uploads that ended, their bytes, and when it began. */
+  /** Of the measurement at hand: those that ended, their bytes, and when it began. */
   #ended = 0;
   #bytes = 0;
   #since: number;

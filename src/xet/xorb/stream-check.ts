@@ -1,15 +1,15 @@
 /**
- * Checks an uploaded xorb while it comes: every record is decoded and hashed as soon as it is whole, and the
+ * Checks a xorb while it comes: every record is decoded and hashed as soon as it is whole, and the
  * xorb's name is the root over all of them. Of a xorb that is not what it says nothing is ever stored.
  *
  * Memory is one buffer of BUFFER_SIZE and the lists; records that were checked go to `sink`. A footer is compared with what was computed, and left out.
  */
-import { decompressChunk } from '../../xet/compress/scheme.ts';
-import { FormatError, Git2dbError } from '../../xet/errors.ts';
-import { blake3Keyed } from '../../xet/hash/blake3.ts';
-import { DATA_KEY } from '../../xet/hash/keys.ts';
-import { merkleRoot } from '../../xet/hash/merkle.ts';
-import { formatHash, HASH_SIZE, hashesEqual } from '../../xet/hash/xet-hash.ts';
+import { decompressChunk } from '../compress/scheme.ts';
+import { FormatError, Git2dbError } from '../errors.ts';
+import { blake3Keyed } from '../hash/blake3.ts';
+import { DATA_KEY } from '../hash/keys.ts';
+import { merkleRoot } from '../hash/merkle.ts';
+import { formatHash, HASH_SIZE, hashesEqual } from '../hash/xet-hash.ts';
 import {
   CHUNK_HEADER_SIZE,
   decodeChunkHeader,
@@ -20,7 +20,7 @@ import {
   MAX_XORB_CHUNKS,
   startsFooter,
   type XorbFooter,
-} from '../../xet/xorb/format.ts';
+} from './format.ts';
 
 const BUFFER_SIZE = 1 << 20;
 
