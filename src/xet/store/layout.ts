@@ -91,6 +91,11 @@ export class StoreLayout {
   }
 }
 
+/** Where a xorb lies below the root of a store: in a bucket, its key. */
+export function xorbKey(hash: string): string {
+  return `xorbs/${hash.slice(0, 2)}/${hash}`;
+}
+
 /** Makes a directory's entries durable. File systems that cannot sync a directory are left alone. */
 export function syncDirectory(path: string): void {
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY);
