@@ -5,7 +5,7 @@
  * a lock, so any number of clients and servers may work on one bucket.
  */
 
-import { SYSTEM_CLOCK } from '../cas/retry.ts';
+import { type Clock, SYSTEM_CLOCK } from '../cas/retry.ts';
 import { Git2dbError } from '../errors.ts';
 import { compareHashes, HASH_SIZE } from '../hash/xet-hash.ts';
 import { bodyOf, type ObjectStore } from '../objects/objects.ts';
@@ -14,7 +14,7 @@ import { throwIfAborted } from './aborted.ts';
 import { GroupCommit } from './group-commit.ts';
 import { STORE_FORMAT, STORE_VERSION } from './layout.ts';
 import { ObjectCache } from './object-cache.ts';
-import { type CatalogClock, ObjectCatalog } from './object-catalog.ts';
+import { ObjectCatalog } from './object-catalog.ts';
 import { ObjectChunks } from './object-chunks.ts';
 import { ObjectFiles } from './object-files.ts';
 import { ObjectFooters } from './object-footers.ts';
@@ -28,7 +28,7 @@ import { checkedFooter } from './xorb-intake.ts';
 export interface ObjectStoreOptions {
   /** Told about trouble that does not make a call fail, one line each. */
   readonly warn?: (message: string) => void;
-  readonly clock?: CatalogClock;
+  readonly clock?: Clock;
   readonly signal?: AbortSignal;
 }
 
@@ -45,7 +45,7 @@ export class StoreOverObjects implements ServableStore {
   readonly #footers: ObjectFooters;
   readonly #chunks: ObjectChunks;
   readonly #xorbs: ObjectXorbs;
-  readonly #clock: CatalogClock;
+  readonly #clock: Clock;
   readonly #incoming: GroupCommit<StoredShard, void>;
   #hasFormat: boolean;
 
