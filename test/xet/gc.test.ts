@@ -28,8 +28,8 @@ import { collectGarbage, type GcOptions } from '../../src/xet/store/gc/collect.t
 import { type MeasuredXorb, type PlanOptions, planRepack } from '../../src/xet/store/gc/plan.ts';
 import type { GcReport } from '../../src/xet/store/gc/report.ts';
 import { XorbEntry } from '../../src/xet/store/gc/xorb-entry.ts';
-import type { LocalTerm } from '../../src/xet/store/journal.ts';
-import { extendTerms, StoreWriter } from '../../src/xet/store/writer.ts';
+import { extendTerms, type LocalTerm } from '../../src/xet/store/journal.ts';
+import { StoreWriter } from '../../src/xet/store/writer.ts';
 import { rawBytesBetween } from '../../src/xet/store/xorb-source.ts';
 import type { StoredResult } from '../../src/xet/upload.ts';
 import {

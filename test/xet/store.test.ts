@@ -31,6 +31,7 @@ import {
   decodeJournal,
   encodeAdoptedFrame,
   encodeFileFrame,
+  extendTerms,
   type IncomingState,
   type LocalFile,
   type LocalTerm,
@@ -43,7 +44,7 @@ import { LivenessMark, probeLiveness, UNSURE_MS } from '../../src/xet/store/live
 import { LocalStore } from '../../src/xet/store/local-store.ts';
 import { SHARD_RESERVE, sealIncoming } from '../../src/xet/store/seal.ts';
 import { forgetUser, listUsers, registerUser } from '../../src/xet/store/users.ts';
-import { extendTerms, StoreWriter, type WriterOptions } from '../../src/xet/store/writer.ts';
+import { StoreWriter, type WriterOptions } from '../../src/xet/store/writer.ts';
 import { openXorbFile, recordStart } from '../../src/xet/store/xorb-source.ts';
 import { CHUNK_HEADER_SIZE, footerLength, MAX_RAW_CHUNK } from '../../src/xet/xorb/format.ts';
 import {

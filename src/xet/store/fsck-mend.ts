@@ -15,9 +15,9 @@ import { ByteList } from './byte-list.ts';
 import type { BrokenXorb } from './fsck-damage.ts';
 import { FileJudge } from './fsck-files.ts';
 import { diagnoseXorb, listOf, readBrokenChunk, readProvenChunk } from './fsck-xorb.ts';
-import type { LocalTerm } from './journal.ts';
+import { extendTerms, type LocalTerm } from './journal.ts';
 import type { LocalStore, StoredFile, StoredTerm } from './local-store.ts';
-import { extendTerms, type StoreWriter } from './writer.ts';
+import type { StoreWriter } from './writer.ts';
 
 /** Raw bytes handed to the writer before they are flushed. */
 const FLUSH_BYTES = 4 << 20;
