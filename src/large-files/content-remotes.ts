@@ -11,7 +11,7 @@ import { HttpClient, httpSettingsFrom } from '../xet/cas/http.ts';
 import type { HttpSettings } from '../xet/cas/http-settings.ts';
 import { CredentialToken, ExchangedToken, staticToken, type TokenSource } from '../xet/cas/token.ts';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
-import { parseAddress } from '../xet/remote/address.ts';
+import { parseAddress, shownUrl } from '../xet/remote/address.ts';
 import { openStore } from '../xet/remote/open.ts';
 import type { Remote } from '../xet/remote/remote.ts';
 import { StoreRemote } from '../xet/remote/store-remote.ts';
@@ -19,7 +19,7 @@ import { StoreLayout } from '../xet/store/layout.ts';
 import type { Store } from '../xet/store/store.ts';
 import { ownerOf, registerUser } from '../xet/store/users.ts';
 import { GitRemotes } from './git-remotes.ts';
-import { placeKey, shownUrl, webAuthority } from './place-url.ts';
+import { placeKey, webAuthority } from './place-url.ts';
 import {
   type ChosenPlace,
   chooseRemote,

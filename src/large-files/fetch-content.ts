@@ -7,11 +7,11 @@ import type { LfsOutcome } from '../lfs/objects.ts';
 import { type ErrorCode, Git2dbError } from '../xet/errors.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
 import { formatHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { shownUrl } from '../xet/remote/address.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
 import type { TransferEvent } from '../xet/transfer/transfer.ts';
 import type { ContentRemotes } from './content-remotes.ts';
-import { shownUrl } from './place-url.ts';
 import type { Place } from './work-tree.ts';
 
 /** What a pointer names. */
