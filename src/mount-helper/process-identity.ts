@@ -59,8 +59,10 @@ export function identifyProcess(pid: number): ProcessIdentity | undefined {
   }
   // The second field is the name in parentheses, and may hold anything.
   const fields = text.slice(text.lastIndexOf(')') + 2).split(' ');
-  const [state, startTime] = [fields[0], fields[19]];
-  if (state === 'Z' || state === 'X' || startTime === undefined) return undefined;
+  const [state, threads, startTime] = [fields[0], fields[17], fields[19]];
+  if (state === 'X' || startTime === undefined) return undefined;
+  // The first thread may have ended while others still do, and with them the process keeps its files and locks.
+  if (state === 'Z' && threads === '1') return undefined;
   return { pid, startTime };
 }
 

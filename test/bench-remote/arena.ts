@@ -1,13 +1,16 @@
 /** Places for servers and users: programs by their names, homes, repositories with a remote. */
-import { spawnSync } from 'node:child_process';
+import { execFile } from 'node:child_process';
 import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
+import { promisify } from 'node:util';
 import { type Cost, measure } from '../bench/measure.ts';
 import { LfsServer, RunningServer, startNginx } from './servers.ts';
 
 /** build/test/bench-remote -> the top of the source tree. */
 const TOP = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
+
+const execute = promisify(execFile);
 
 export type Kind = 'git2db' | 'git-lfs';
 
@@ -28,7 +31,7 @@ export class Arena {
   }
 
   /** A user of this machine's programs, with a home of its own. */
-  user(kind: Kind, settings: Readonly<Record<string, string>> = {}): User {
+  async user(kind: Kind, settings: Readonly<Record<string, string>> = {}): Promise<User> {
     const home = this.folder('home');
     const inherited = Object.entries(process.env).filter(
       ([name]) => !/^(GIT|XET|XDG|HF_)|_proxy$/i.test(name),
@@ -62,7 +65,7 @@ export class Arena {
       ...filter,
       ...settings,
     }))
-      user.run(['git', 'config', '--global', key, value], this.dir);
+      await user.run(['git', 'config', '--global', key, value], this.dir);
     return user;
   }
 
@@ -120,34 +123,36 @@ export class User {
   }
 
   /** A repository whose directory `data` goes through the filter, with `url` as its remote. */
-  repository(url: string): string {
+  async repository(url: string): Promise<string> {
     const folder = this.#arena.folder('repository');
-    this.run(['git', 'init', '-q', '-b', 'main', folder], this.#arena.dir);
+    await this.run(['git', 'init', '-q', '-b', 'main', folder], this.#arena.dir);
     const filter = this.kind === 'git2db' ? 'xet' : 'lfs';
     writeFileSync(
       join(folder, '.gitattributes'),
       `data/** filter=${filter} diff=${filter} merge=binary -text\n`,
     );
     mkdirSync(join(folder, 'data'));
-    this.run(['git', 'remote', 'add', 'origin', url], folder);
+    await this.run(['git', 'remote', 'add', 'origin', url], folder);
     return folder;
   }
 
   /** Puts `source`, a file or directory, into the repository and commits it. */
-  commit(folder: string, source: string, name: string): void {
+  async commit(folder: string, source: string, name: string): Promise<void> {
     rmSync(join(folder, 'data', name), { recursive: true, force: true });
-    this.run(['cp', '-r', source, join(folder, 'data', name)], folder);
-    this.run(['git', 'add', '.'], folder);
-    this.run(['git', 'commit', '-q', '-m', name], folder);
+    await this.run(['cp', '-r', source, join(folder, 'data', name)], folder);
+    await this.run(['git', 'add', '.'], folder);
+    await this.run(['git', 'commit', '-q', '-m', name], folder);
   }
 
-  /** Runs a command unmeasured; throws with its stderr where it fails. */
-  run(command: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): string {
+  /** Runs a command unmeasured, and resolves to its output; rejects with its stderr where it fails. */
+  async run(command: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): Promise<string> {
     const [program, ...args] = command as [string, ...string[]];
-    const options = { cwd, env: { ...this.env, ...more }, encoding: 'utf8', maxBuffer: 2 ** 28 } as const;
-    const { status, stdout, stderr, error } = spawnSync(program, args, options);
-    if (error) throw error;
-    if (status !== 0) throw new Error(`${command.slice(0, 4).join(' ')}: ${stderr.trim()}`);
+    // Not synchronously: what counts the bytes on the wire runs in this process.
+    const { stdout } = await execute(program, args, {
+      cwd,
+      env: { ...this.env, ...more },
+      maxBuffer: 2 ** 28,
+    });
     return stdout;
   }
 

@@ -1,3 +1,5 @@
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
 import {
   lstatSync,
   mkdirSync,
@@ -35,6 +37,8 @@ import {
 } from '../../src/mount-helper/record-format.ts';
 import { type RecordPlaces, recordPlaces } from '../../src/mount-helper/record-places.ts';
 import { findUpperUse, upperInUse } from '../../src/mount-helper/upper-use.ts';
+import { pythonProgram } from './helpers/driver.ts';
+import { until } from './helpers/mount-list.ts';
 
 const OPTIONS: MountOptions = {
   lowers: [Buffer.from('/low')],
@@ -248,6 +252,24 @@ test('a new record names its mounter, and the finished one its server', (t) => {
   t.is(mounted.phase, 'mounted');
   t.is(mounted.process?.pid, process.ppid);
   t.is(mountedRecord(planned).process, undefined);
+});
+
+/** The first thread ends by exit(2), which is 60 on x86-64 and 93 on arm64; the other one stays. */
+const LEADERLESS = `import ctypes, platform, threading, time
+threading.Thread(target=time.sleep, args=(1000,)).start()
+print('started', flush=True)
+ctypes.CDLL(None).syscall(60 if platform.machine() == 'x86_64' else 93, 0)`;
+
+test('a process whose first thread has ended lives as long as the others: it still holds its locks', async (t) => {
+  const child = spawn(pythonProgram(), ['-c', LEADERLESS], { stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout, 'data');
+  const state = () => readFileSync(`/proc/${child.pid}/stat`, 'latin1').split(' ')[2];
+  await until('the first thread has ended', () => state() === 'Z');
+  t.not(identifyProcess(child.pid!), undefined);
+  child.kill('SIGKILL');
+  await once(child, 'exit');
+  t.is(identifyProcess(child.pid!), undefined);
 });
 
 test('another process with the same number is another process', (t) => {

@@ -114,7 +114,15 @@ class Server {
     if ('opened' in message) this.#mount();
     else if ('failed' in message) void this.#refuse(message.failed);
     else if ('ready' in message) this.#becomeReady();
-    else this.#end(0);
+    else this.#leave();
+  }
+
+  /** Nothing is left to serve. */
+  #leave(): void {
+    // What was refused is reported, and ended, by whoever refused it.
+    if (this.#hasFailed) return;
+    if (this.#isReady) this.#end(0);
+    else void this.#fail(new Error('the mount was ended before it was ready'));
   }
 
   #mount(): void {

@@ -13,12 +13,12 @@ export async function clients(bench: RemoteBench): Promise<void> {
   const { server, folder: home } = await arena.serve();
   await using _ = server;
   const base = `http://127.0.0.1:${server.port}`;
-  const user = arena.user('git2db');
-  const folder = user.repository(`${base}/shared.git`);
-  user.commit(folder, file, 'large.bin');
-  user.run(['git2db', 'xet', 'push', 'origin', 'main'], folder);
-  user.run(['git', 'push', '-q', 'origin', 'main'], folder);
-  const pointer = user.run(['git', 'cat-file', 'blob', 'HEAD:data/large.bin'], folder);
+  const user = await arena.user('git2db');
+  const folder = await user.repository(`${base}/shared.git`);
+  await user.commit(folder, file, 'large.bin');
+  await user.run(['git2db', 'xet', 'push', 'origin', 'main'], folder);
+  await user.run(['git', 'push', '-q', 'origin', 'main'], folder);
+  const pointer = await user.run(['git', 'cat-file', 'blob', 'HEAD:data/large.bin'], folder);
   const { hash } = JSON.parse(pointer) as { hash: string };
   const { casUrl } = (await (await fetch(`${base}/shared.git/info/xet`)).json()) as { casUrl: string };
   const token = await (await fetch(`${base}/shared.git/info/xet/token?scope=read`)).json();
@@ -44,7 +44,7 @@ export async function clients(bench: RemoteBench): Promise<void> {
 
 /** Clones, again and again, by a process of its own. */
 async function transferUntil({ arena }: RemoteBench, base: string, stop: AbortSignal): Promise<void> {
-  const user = arena.user('git2db');
+  const user = await arena.user('git2db');
   while (!stop.aborted) {
     const folder = arena.folder('clone');
     await user.measure(['git', 'clone', '-q', `${base}/shared.git`, `${folder}/tree`], arena.dir);

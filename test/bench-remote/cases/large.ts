@@ -19,15 +19,15 @@ async function ours(bench: RemoteBench, file: string): Promise<void> {
   const { server, folder: home } = await arena.serve();
   await using _ = server;
   const url = `http://127.0.0.1:${server.port}/large.git`;
-  const user = arena.user('git2db');
-  const folder = user.repository(url);
-  user.commit(folder, file, 'large.bin');
+  const user = await arena.user('git2db');
+  const folder = await user.repository(url);
+  await user.commit(folder, file, 'large.bin');
   // The refs without content, so that what is measured is the content alone.
   const push = await user.measure(['git2db', 'xet', 'push', 'origin', 'main'], folder);
   report.enter(ROW.push, OURS, 1000 * push.wallS);
-  user.run(['git', 'push', '-q', 'origin', 'main'], folder);
+  await user.run(['git', 'push', '-q', 'origin', 'main'], folder);
   const bare = arena.folder('clone');
-  user.run(['git', 'clone', '-q', url, bare], arena.dir, { GIT2DB_SKIP_SMUDGE: '1' });
+  await user.run(['git', 'clone', '-q', url, bare], arena.dir, { GIT2DB_SKIP_SMUDGE: '1' });
   const fetch = await user.measure(['git2db', 'xet', 'fetch', 'origin'], bare);
   report.enter(ROW.fetch, OURS, 1000 * fetch.wallS);
   const whole = join(arena.folder('clone'), 'tree');
@@ -43,7 +43,7 @@ async function curl(bench: RemoteBench, file: string): Promise<void> {
   const { arena, report } = bench;
   const { server, root } = await arena.nginx();
   await using _ = server;
-  const user = arena.user('git-lfs');
+  const user = await arena.user('git-lfs');
   const folder = arena.folder('curl');
   const url = `http://127.0.0.1:${server.port}/large.bin`;
   const push = await user.measure(['curl', '-sS', '--fail', '-T', file, url], folder);
@@ -60,18 +60,17 @@ async function lfs(bench: RemoteBench, file: string): Promise<void> {
   const nginx = await arena.nginx();
   await using _nginx = nginx.server;
   await using server = await arena.lfs(nginx);
-  const service = await arena.serve();
-  await using _service = service.server;
-  const user = arena.user('git-lfs', { 'lfs.url': server.url });
-  const url = `http://127.0.0.1:${service.server.port}/large.git`;
-  const folder = user.repository(url);
-  user.commit(folder, file, 'large.bin');
+  const user = await arena.user('git-lfs', { 'lfs.url': server.url });
+  // Small as it is, git's own part comes from a directory: our server would ask for the content.
+  const url = arena.folder('bare');
+  await user.run(['git', 'init', '-q', '--bare', '-b', 'main', url], arena.dir);
+  const folder = await user.repository(url);
+  await user.commit(folder, file, 'large.bin');
   const push = await user.measure(['git', 'lfs', 'push', 'origin', 'main'], folder);
   report.enter(ROW.push, LFS, 1000 * push.wallS);
-  user.run(['git', 'push', '-q', '--no-verify', 'origin', 'main'], folder);
+  await user.run(['git', 'push', '-q', '--no-verify', 'origin', 'main'], folder);
   const whole = join(arena.folder('clone'), 'tree');
   const clone = await user.measure(['git', 'clone', '-q', url, whole], arena.dir);
   report.enter(ROW.clone, LFS, 1000 * clone.wallS);
-  for (const path of [folder, whole, nginx.root, service.folder])
-    rmSync(path, { recursive: true, force: true });
+  for (const path of [folder, whole, nginx.root, url]) rmSync(path, { recursive: true, force: true });
 }

@@ -21,20 +21,20 @@ async function ours(bench: RemoteBench, files: string): Promise<void> {
   const { server, folder: home } = await arena.serve();
   await using _ = server;
   const url = `http://127.0.0.1:${server.port}/many.git`;
-  const user = arena.user('git2db');
-  const folder = user.repository(url);
-  user.commit(folder, files, 'files');
+  const user = await arena.user('git2db');
+  const folder = await user.repository(url);
+  await user.commit(folder, files, 'files');
   const before = await requests(server);
   const push = await user.measure(['git2db', 'xet', 'push', 'origin', 'main'], folder);
   report.enter(ROW.manyPush, OURS, 1000 * push.wallS);
   report.enter(ROW.manyPushRequests, OURS, (await requests(server)) - before - 1, 'count');
-  user.run(['git', 'push', '-q', 'origin', 'main'], folder);
+  await user.run(['git', 'push', '-q', 'origin', 'main'], folder);
   const whole = join(arena.folder('clone'), 'tree');
   const pushed = await requests(server);
   const clone = await user.measure(['git', 'clone', '-q', url, whole], arena.dir);
   report.enter(ROW.manyClone, OURS, 1000 * clone.wallS);
   report.enter(ROW.manyCloneRequests, OURS, (await requests(server)) - pushed - 1, 'count');
-  user.run(['diff', '-r', files, join(whole, 'data/files')], arena.dir);
+  await user.run(['diff', '-r', files, join(whole, 'data/files')], arena.dir);
   for (const path of [home, folder, whole]) rmSync(path, { recursive: true, force: true });
 }
 
@@ -45,20 +45,19 @@ async function lfs(bench: RemoteBench, files: string): Promise<void> {
   const nginx = await arena.nginx();
   await using _nginx = nginx.server;
   await using server = await arena.lfs(nginx);
-  const service = await arena.serve();
-  await using _service = service.server;
-  const user = arena.user('git-lfs', { 'lfs.url': server.url });
-  const url = `http://127.0.0.1:${service.server.port}/many.git`;
-  const folder = user.repository(url);
-  user.commit(folder, files, 'files');
+  const user = await arena.user('git-lfs', { 'lfs.url': server.url });
+  // Small as it is, git's own part comes from a directory: our server would ask for the content.
+  const url = arena.folder('bare');
+  await user.run(['git', 'init', '-q', '--bare', '-b', 'main', url], arena.dir);
+  const folder = await user.repository(url);
+  await user.commit(folder, files, 'files');
   const push = await user.measure(['git', 'lfs', 'push', 'origin', 'main'], folder);
   report.enter(ROW.manyPush, LFS, 1000 * push.wallS);
-  user.run(['git', 'push', '-q', '--no-verify', 'origin', 'main'], folder);
+  await user.run(['git', 'push', '-q', '--no-verify', 'origin', 'main'], folder);
   const whole = join(arena.folder('clone'), 'tree');
   const clone = await user.measure(['git', 'clone', '-q', url, whole], arena.dir);
   report.enter(ROW.manyClone, LFS, 1000 * clone.wallS);
-  for (const path of [folder, whole, nginx.root, service.folder])
-    rmSync(path, { recursive: true, force: true });
+  for (const path of [folder, whole, nginx.root, url]) rmSync(path, { recursive: true, force: true });
 }
 
 /** All that the server has answered so far, by its own count. */
