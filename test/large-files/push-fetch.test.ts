@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
+import { addTrusted } from '../../src/large-files/trusted-places.ts';
 import { cli } from '../cli/run.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
 import { createLargeFileSandbox, type LargeFileSandbox, noise } from './repositories.ts';
@@ -340,6 +341,48 @@ test('evict keeps what another repository of the store needs, and what only the 
   await sandbox.git(['config', 'remote.origin.xeturl', store], { cwd: 'a' });
   const own = await sandbox.xet('a', ['evict', '--verbose']);
   t.regex(own.stderr, /one\.bin stays: origin: its store is this one/);
+});
+
+test('the .gitxet of what is pushed, fetched or checked out counts, also in a bare repository', async (t) => {
+  const sandbox = await setUp(t);
+  await sandbox.git(['config', '--global', '--unset', 'remote.origin.xeturl']);
+  const place = (name: string) => sandbox.path('nas', name);
+  for (const name of ['old', 'new']) addTrusted(`file://${place(name)}`, sandbox.env);
+  const name = async (place: string, content: string, seed: number) => {
+    sandbox.write('a/.gitxet', `[xet]\n\turl = file://${place}\n\texclude = left-out.bin\n`);
+    sandbox.write('a/left-out.bin', noise(50_000, seed + 10));
+    await addFile(sandbox, 'a', content, seed);
+  };
+  await name(place('old'), 'two.bin', 2);
+  await sandbox.git(['checkout', '-q', '-b', 'other'], { cwd: 'a' });
+  await name(place('new'), 'three.bin', 3);
+  await sandbox.git(['checkout', '-q', 'main'], { cwd: 'a' });
+
+  // The branch that is checked out says something else than the one that is pushed.
+  t.is((await push(sandbox, 'a', 'origin', 'other')).place, place('new'));
+  const both = await push(sandbox, 'a', '--all', 'origin');
+  t.deepEqual(both.place?.split(', ').sort(), [place('new'), place('old')]);
+  t.is(outcomes(both)['three.bin'], 'present');
+  t.is(outcomes(both)['two.bin'], 'sent');
+  await sandbox.git(['push', '-q', '--no-verify', 'origin', 'main', 'other'], { cwd: 'a' });
+
+  await sandbox.git(['clone', '-q', '--bare', 'hub', 'bare']);
+  await sandbox.git(['config', 'remote.origin.url', `file://${sandbox.path('nowhere')}`], { cwd: 'bare' });
+  const run = { cwd: sandbox.path('bare'), env: sandbox.env };
+  const fetched = await cli(['xet', 'fetch', '--json', 'origin', 'other'], run);
+  t.is(fetched.code, 0, fetched.stderr);
+  const { files } = JSON.parse(fetched.stdout) as { files: { path: string; outcome: string }[] };
+  t.deepEqual(files.map(({ path }) => path).sort(), ['one.bin', 'three.bin', 'two.bin']);
+  t.true(
+    files.every(({ outcome }) => outcome === 'moved' || outcome === 'fetched'),
+    fetched.stdout,
+  );
+
+  // While git checks out `other`, index and HEAD are those of `main`.
+  await sandbox.git(['clone', '-q', `file://${sandbox.path('hub')}`, 'b']);
+  rmSync(place('old'), { recursive: true });
+  await sandbox.git(['checkout', '-q', '-f', 'other'], { cwd: 'b' });
+  t.true(sandbox.read('b/three.bin').equals(noise(100_000, 3)));
 });
 
 test('a foreign pre-push hook is kept, or chained', async (t) => {
