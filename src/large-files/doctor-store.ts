@@ -1,5 +1,5 @@
 /** Faults of the store: can it be read and written, and what did others leave in it? */
-import { accessSync, constants, readdirSync, statSync } from 'node:fs';
+import { accessSync, constants, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import type { GitConfig } from '../git/config.ts';
 import { type RepositoryPaths, repositoryAt } from '../git/repository.ts';
@@ -9,6 +9,7 @@ import { readEvicted } from '../xet/store/evicted.ts';
 import { JOURNAL, writerDirectories } from '../xet/store/incoming.ts';
 import { probeLiveness } from '../xet/store/liveness.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
+import { namesIn } from '../xet/store/names-in.ts';
 import { listUsers } from '../xet/store/users.ts';
 import type { CheckedPointer } from './doctor-attributes.ts';
 import { type Fault, fault, type Patient } from './doctor-fault.ts';
@@ -228,13 +229,4 @@ function mayBeElsewhere(config: GitConfig): boolean {
         /^remote\..+\.xeturl$/s.test(key) ||
         (/^remote\..+\.url$/s.test(key) && !isLocal(value ?? '')),
     );
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  }
 }
