@@ -2,7 +2,8 @@
 import { setFlagsFromString } from 'node:v8';
 import { packageVersion } from '../version.ts';
 import { loadFilterConfig } from './config.ts';
-import { LargeFileFilter, type PointerKind, type Report } from './large-file-filter.ts';
+import type { PointerKind, Report } from './filter-context.ts';
+import { LargeFileFilter } from './large-file-filter.ts';
 import { convertOne } from './one-file.ts';
 
 export { convertOne, packageVersion };

@@ -3,7 +3,8 @@ import { readSync, writeSync } from 'node:fs';
 import { messageOf } from '../xet/errors.ts';
 import type { ContentOutput } from './answer.ts';
 import { blocking } from './blocking.ts';
-import type { LargeFileFilter, Report } from './large-file-filter.ts';
+import type { Report } from './filter-context.ts';
+import type { LargeFileFilter } from './large-file-filter.ts';
 import { OutputClosed } from './pkt-output.ts';
 
 /** Resolves to the exit status. */

@@ -8,8 +8,8 @@
  */
 import { openSync, writeSync } from 'node:fs';
 import { errnoOf, messageOf } from '../xet/errors.ts';
+import type { PointerKind } from './filter-context.ts';
 import { negotiate } from './handshake.ts';
-import type { PointerKind } from './large-file-filter.ts';
 import { EndOfInput, PktInput } from './pkt-input.ts';
 import { OutputClosed, PktOutput } from './pkt-output.ts';
 import type { Converter } from './session.ts';

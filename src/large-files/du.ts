@@ -2,7 +2,7 @@
  * What the store takes, what it saves, and what nobody needs any more. Contents are not read: shards say
  * what files and xorbs consist of.
  */
-import { lstatSync, readdirSync, readFileSync } from 'node:fs';
+import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { errnoOf, FormatError } from '../xet/errors.ts';
@@ -11,6 +11,7 @@ import { Shard } from '../xet/shard/shard.ts';
 import { readHead } from '../xet/store/catalog-head.ts';
 import { readJournals } from '../xet/store/fsck-incoming.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
+import { namesIn } from '../xet/store/names-in.ts';
 import { referencedPointers, repositoriesOf, storedFileOf } from './referenced-pointers.ts';
 import type { Place } from './work-tree.ts';
 
@@ -180,15 +181,6 @@ class StoreFiles {
 
 function partOf(name: string): StorePart {
   return STORE_PARTS.find((part) => part === name) ?? 'other';
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  }
 }
 
 interface Contents {

@@ -11,8 +11,9 @@
  * A function of what it is given: nothing is read here, and the probe is asked only when the URL is reached.
  */
 import { Git2dbError } from '../xet/errors.ts';
+import { shownUrl } from '../xet/remote/address.ts';
 import type { GitxetFile } from './gitxet-file.ts';
-import { parsePlaceUrl, shownUrl, webAuthority } from './place-url.ts';
+import { parsePlaceUrl, webAuthority } from './place-url.ts';
 
 export type ChosenPlace =
   /** A store's directory. `repository`: the common git directory whose store it is. */

@@ -9,7 +9,8 @@ import { join } from 'node:path';
 import type { HttpClient } from '../xet/cas/http.ts';
 import { parseXetInfo } from '../xet/cas/protocol.ts';
 import { Git2dbError } from '../xet/errors.ts';
-import { shownUrl, webAuthority } from './place-url.ts';
+import { shownUrl } from '../xet/remote/address.ts';
+import { webAuthority } from './place-url.ts';
 import type { XetService } from './remote-choice.ts';
 
 const DAY_MS = 86_400_000;

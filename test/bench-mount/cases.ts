@@ -2,17 +2,9 @@
 import { readdirSync, readFileSync, readlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { measure } from '../bench/measure.ts';
-import {
-  type Contender,
-  KERNEL,
-  KERNEL_OURS,
-  PASSTHROUGH,
-  PEER,
-  type Place,
-  RAW,
-  run,
-  TOP,
-} from './contenders.ts';
+import { TOP } from '../bench-shared/environment.ts';
+import { run } from '../bench-shared/run.ts';
+import { type Contender, KERNEL, KERNEL_OURS, PASSTHROUGH, PEER, type Place, RAW } from './contenders.ts';
 import type { MountInputs } from './inputs.ts';
 import type { Case, Sizes } from './options.ts';
 import { OURS } from './targets.ts';

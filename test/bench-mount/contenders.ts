@@ -1,12 +1,10 @@
 /** The ways of having a writable tree over a read-only one that are compared. */
 import { spawnSync } from 'node:child_process';
 import { cpSync, existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import { TOP } from '../bench-shared/environment.ts';
+import { run } from '../bench-shared/run.ts';
 import { OURS } from './targets.ts';
-
-/** build/test/bench-mount -> the top of the source tree. */
-export const TOP = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
 
 const PROGRAM = process.env.GIT2DB_MOUNT_PROGRAM ?? join(TOP, 'dist/bin/git2db-mount.js');
 
@@ -85,18 +83,6 @@ function withoutPassthrough(): string | undefined {
   if (major < 6 || (major === 6 && minor < 9)) return 'needs Linux 6.9';
   const isFirst = /^\s*0\s+0\s+4294967295\s*$/.test(readFileSync('/proc/self/uid_map', 'utf8'));
   return isFirst ? undefined : 'needs CAP_SYS_ADMIN outside of user namespaces';
-}
-
-export function run(command: readonly string[], cwd = '/'): string {
-  const [program, ...args] = command as [string, ...string[]];
-  const { status, stdout, stderr, error } = spawnSync(program, args, {
-    cwd,
-    encoding: 'utf8',
-    maxBuffer: 2 ** 28,
-  });
-  if (error) throw error;
-  if (status !== 0) throw new Error(`${program} ${args.join(' ').slice(0, 80)}: ${stderr.trim()}`);
-  return stdout;
 }
 
 /** A fresh upper over a lower, and where a contender shows both. */

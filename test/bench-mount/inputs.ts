@@ -11,7 +11,7 @@ import {
 } from 'node:fs';
 import { join } from 'node:path';
 import { Inputs } from '../bench/inputs.ts';
-import { run } from './contenders.ts';
+import { run } from '../bench-shared/run.ts';
 
 const OLD = new Date(Date.UTC(2020, 0, 1));
 const GIT = ['git', '-c', 'user.name=bench', '-c', 'user.email=bench@example.org', '-c', 'gc.auto=0'];

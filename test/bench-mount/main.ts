@@ -4,72 +4,47 @@
  * the ways to the page cache, not the disk.
  */
 import { spawnSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, realpathSync, rmSync } from 'node:fs';
-import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { machine } from '../bench/machine.ts';
+import { FUSE_OVERLAYFS_VERSION, machine } from '../bench-shared/machine.ts';
+import { type Folders, printResult, runProgram, withFolders } from '../bench-shared/program.ts';
+import { run } from '../bench-shared/run.ts';
 import { listSteps, type Step } from './cases.ts';
-import { type Contender, listContenders, Place, run } from './contenders.ts';
+import { type Contender, listContenders, Place } from './contenders.ts';
 import { MountInputs } from './inputs.ts';
 import { type MountBenchOptions, parseOptions, USAGE } from './options.ts';
 import { MountReport } from './report.ts';
 import { OURS } from './targets.ts';
 
 async function bench(options: MountBenchOptions): Promise<number> {
-  const dir = options.dir ?? tmpdir();
-  mkdirSync(dir, { recursive: true });
-  const scratch = realpathSync(mkdtempSync(join(dir, 'git2db-bench-mount-')));
-  const inputs = new MountInputs(join(options.dir === undefined ? scratch : realpathSync(dir), 'inputs'));
+  return withFolders(options.dir, 'bench:mount', (folders) => measureAll(options, folders), unmount);
+}
+
+async function measureAll(options: MountBenchOptions, { scratch, inputs: dir }: Folders): Promise<number> {
+  const { sizes, rounds } = options;
+  const inputs = new MountInputs(dir);
   const contenders = listContenders();
   const report = new MountReport();
-  const cleanUp = () => {
-    spawnSync('umount', ['-l', join(scratch, 'place', 'merged')], { stdio: 'ignore' });
-    rmSync(scratch, { recursive: true, force: true });
-  };
-  for (const [signal, code] of [
-    ['SIGINT', 130],
-    ['SIGTERM', 143],
-  ] as const) {
-    process.once(signal, () => {
-      cleanUp();
-      process.exit(code);
-    });
-  }
   let failed = false;
-  try {
-    for (const step of listSteps(options.sizes).filter((one) => options.cases.has(one.case))) {
-      const lower = step.lower(inputs);
-      run(['sh', '-c', 'find "$1" -type f -exec cat {} + >/dev/null', 'sh', lower]);
-      for (let round = 1; round <= options.rounds; round++) {
-        for (const contender of contenders.filter(({ name }) => step.contenders.includes(name))) {
-          failed = !(await measureStep(step, contender, join(scratch, 'place'), lower, report)) || failed;
-        }
+  for (const step of listSteps(sizes).filter((one) => options.cases.has(one.case))) {
+    const lower = step.lower(inputs);
+    run(['sh', '-c', 'find "$1" -type f -exec cat {} + >/dev/null', 'sh', lower]);
+    for (let round = 1; round <= rounds; round++) {
+      for (const contender of contenders.filter(({ name }) => step.contenders.includes(name))) {
+        failed = !(await measureStep(step, contender, join(scratch, 'place'), lower, report)) || failed;
       }
     }
-  } finally {
-    cleanUp();
   }
-  const names = contenders.map(({ name }) => name);
-  if (options.json) {
-    const { measurements } = report;
-    const missing = Object.fromEntries(report.missing);
-    const targets = report.verdicts();
-    const document = {
-      machine: machineFacts(),
-      sizes: options.sizes,
-      rounds: options.rounds,
-      measurements,
-      missing,
-      targets,
-    };
-    process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
-  } else {
-    const facts = Object.entries(machineFacts()).map(([name, value]) => `${name}: ${value}`);
-    process.stdout.write(
-      `${facts.join('; ')}\nmedians of ${options.rounds} rounds; passthrough only in the rows and the column that say so\n\n${report.text(names)}\n`,
-    );
-  }
+  const missing = Object.fromEntries(report.missing);
+  const what = `medians of ${rounds} rounds; passthrough only in the rows and the column that say so`;
+  printResult(options.json, machine({ 'fuse-overlayfs': FUSE_OVERLAYFS_VERSION }), {
+    document: { sizes, rounds, measurements: report.measurements, missing, targets: report.verdicts() },
+    text: `${what}\n\n${report.text(contenders.map(({ name }) => name))}`,
+  });
   return failed ? 1 : 0;
+}
+
+function unmount(scratch: string): void {
+  spawnSync('umount', ['-l', join(scratch, 'place', 'merged')], { stdio: 'ignore' });
 }
 
 /** False when a step of ours failed. */
@@ -102,17 +77,4 @@ async function measureStep(
   }
 }
 
-function machineFacts(): Record<string, string> {
-  return machine({
-    'fuse-overlayfs': ['sh', '-c', 'fuse-overlayfs --version | sed -n "s/^fuse-overlayfs: //p"'],
-  });
-}
-
-try {
-  const options = parseOptions(process.argv.slice(2));
-  if (options === 'help') process.stdout.write(USAGE);
-  else process.exitCode = await bench(options);
-} catch (error) {
-  process.stderr.write(`bench:mount: ${error instanceof Error ? error.message : error}\n`);
-  process.exitCode = (error as { code?: string }).code?.startsWith('ERR_PARSE_ARGS') ? 2 : 1;
-}
+await runProgram('bench:mount', USAGE, parseOptions, bench);

@@ -1,5 +1,6 @@
 /** What to run, and how large. */
 import { parseArgs } from 'node:util';
+import { SHARED_OPTIONS, type SharedOptions, sharedOptions } from '../bench-shared/options.ts';
 
 export const CASES = [
   'read',
@@ -15,12 +16,7 @@ export const CASES = [
 ] as const;
 export type Case = (typeof CASES)[number];
 
-export interface MountBenchOptions {
-  readonly cases: ReadonlySet<Case>;
-  readonly rounds: number;
-  readonly json: boolean;
-  /** Where to work: must be a file system that can hold an upper. */
-  readonly dir: string | undefined;
+export interface MountBenchOptions extends SharedOptions<Case> {
   readonly sizes: Sizes;
 }
 
@@ -73,29 +69,13 @@ export function parseOptions(args: readonly string[]): MountBenchOptions | 'help
   const { values } = parseArgs({
     args: [...args],
     options: {
-      case: { type: 'string', multiple: true },
-      rounds: { type: 'string' },
+      ...SHARED_OPTIONS,
       small: { type: 'boolean' },
-      json: { type: 'boolean' },
-      dir: { type: 'string' },
-      help: { type: 'boolean' },
     },
   });
   if (values.help) return 'help';
-  const rounds = Number(values.rounds ?? (values.small ? 3 : 5));
-  if (!Number.isInteger(rounds) || rounds < 1)
-    throw new Error(`--rounds ${values.rounds}: expected a whole number`);
   return {
-    cases: new Set((values.case ?? CASES).map(knownCase)),
-    rounds,
-    json: values.json === true,
-    dir: values.dir,
+    ...sharedOptions(values, CASES, values.small ? 3 : 5),
     sizes: values.small ? SMALL : FULL,
   };
-}
-
-function knownCase(name: string): Case {
-  const found = CASES.find((known) => known === name);
-  if (found === undefined) throw new Error(`--case ${name}: expected one of ${CASES.join(', ')}`);
-  return found;
 }

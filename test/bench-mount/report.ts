@@ -1,6 +1,7 @@
 /** Medians of all rounds, one table of them, and what became of the targets. */
 import { formatBytes } from '../../src/cli/output.ts';
-import { markdownTable } from '../bench/report.ts';
+import { markdownTable } from '../bench-shared/markdown-table.ts';
+import { median } from '../bench-shared/median-report.ts';
 import { OURS, ROWS, type Row } from './targets.ts';
 
 export interface Measurement {
@@ -36,9 +37,7 @@ export class MountReport {
       .filter((one) => one.row === row && one.contender === contender)
       .map(({ value }) => value)
       .sort((a, b) => a - b);
-    if (values.length === 0) return undefined;
-    const middle = values.length >> 1;
-    return values.length % 2 === 1 ? values[middle] : (values[middle - 1]! + values[middle]!) / 2;
+    return values.length === 0 ? undefined : median(values);
   }
 
   verdicts(): Verdict[] {

@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { existsSync, mkdirSync, renameSync } from 'node:fs';
 import { join } from 'node:path';
 import { RandomBytes } from '../bench/inputs.ts';
-import { run } from '../bench-mount/contenders.ts';
+import { run } from '../bench-shared/run.ts';
 import { ENV } from './commands.ts';
 
 /** Commits after the first, each other than the one before it in one file of a hundred. */

@@ -1,5 +1,6 @@
 /** What to run, and how large. */
 import { parseArgs } from 'node:util';
+import { SHARED_OPTIONS, type SharedOptions, sharedOptions, whole } from '../bench-shared/options.ts';
 
 export const CASES = ['worktree', 'first', 'commits', 'registry', 'handle'] as const;
 export type Case = (typeof CASES)[number];
@@ -16,12 +17,7 @@ export interface Sizes {
   readonly blobs: number;
 }
 
-export interface RegistryBenchOptions {
-  readonly cases: ReadonlySet<Case>;
-  readonly rounds: number;
-  readonly json: boolean;
-  /** Where to work: must be a file system that can hold an upper. */
-  readonly dir: string | undefined;
+export interface RegistryBenchOptions extends SharedOptions<Case> {
   readonly sizes: Sizes;
 }
 
@@ -47,17 +43,13 @@ export function parseOptions(args: readonly string[]): RegistryBenchOptions | 'h
   const { values } = parseArgs({
     args: [...args],
     options: {
-      case: { type: 'string', multiple: true },
-      rounds: { type: 'string' },
+      ...SHARED_OPTIONS,
       small: { type: 'boolean' },
       files: { type: 'string' },
       megabytes: { type: 'string' },
       repositories: { type: 'string' },
       commits: { type: 'string' },
       blobs: { type: 'string' },
-      json: { type: 'boolean' },
-      dir: { type: 'string' },
-      help: { type: 'boolean' },
     },
   });
   if (values.help) return 'help';
@@ -74,23 +66,7 @@ export function parseOptions(args: readonly string[]): RegistryBenchOptions | 'h
   if (sizes.blobs > sizes.files)
     throw new Error(`--blobs ${sizes.blobs}: there are only ${sizes.files} files`);
   return {
-    cases: new Set((values.case ?? CASES).map(knownCase)),
-    rounds: whole('--rounds', values.rounds, values.small ? 3 : 7),
-    json: values.json === true,
-    dir: values.dir,
+    ...sharedOptions(values, CASES, values.small ? 3 : 7),
     sizes,
   };
-}
-
-function knownCase(name: string): Case {
-  const found = CASES.find((known) => known === name);
-  if (found === undefined) throw new Error(`--case ${name}: expected one of ${CASES.join(', ')}`);
-  return found;
-}
-
-function whole(name: string, text: string | undefined, fallback: number): number {
-  const number = text === undefined ? fallback : Number(text);
-  if (!Number.isInteger(number) || number < 1)
-    throw new Error(`${name} ${text}: expected a whole number from 1`);
-  return number;
 }

@@ -6,7 +6,7 @@ import { Git2DB } from '../../src/registry/git2db.ts';
 import type { RepositoryHandle } from '../../src/registry/repository-handle.ts';
 import type { Worktree } from '../../src/registry/worktree/index.ts';
 import { readState, type WorktreeState } from '../../src/registry/worktree/worktree-state.ts';
-import { run } from '../bench-mount/contenders.ts';
+import { run } from '../bench-shared/run.ts';
 import { ENV } from './commands.ts';
 
 export type OverlayBackend = 'kernel' | 'fuse';

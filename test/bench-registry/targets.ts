@@ -1,4 +1,5 @@
 /** Who takes part, and what we are after. */
+import type { Target } from '../bench-shared/median-report.ts';
 
 export const KERNEL = 'git2db (kernel)';
 export const FUSE = 'git2db (fuse)';
@@ -9,20 +10,6 @@ export const PLAIN = 'plain worktree';
 export const PEER = 'fuse-overlayfs';
 export const GIT = 'git';
 export const BARE_NODE = 'node -e 0';
-
-export type Unit = 'ms' | 'bytes' | 'count';
-
-export interface Target {
-  readonly name: string;
-  readonly row: string;
-  readonly contender: string;
-  /** The contender to divide by. */
-  readonly over?: string;
-  /** The contender to take away. */
-  readonly less?: string;
-  readonly limit: number;
-  readonly atLeast?: true;
-}
 
 export const ROW = {
   create: 'second worktree',

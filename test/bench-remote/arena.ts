@@ -1,14 +1,17 @@
 /** Places for servers and users: programs by their names, homes, repositories with a remote. */
 import { execFile } from 'node:child_process';
-import { existsSync, mkdirSync, mkdtempSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { existsSync, mkdirSync, mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { promisify } from 'node:util';
 import { type Cost, measure } from '../bench/measure.ts';
+import {
+  benchEnvironment,
+  LFS_FILTER,
+  linkPrograms,
+  QUIET_GIT,
+  XET_FILTER,
+} from '../bench-shared/environment.ts';
 import { LfsServer, RunningServer, startNginx } from './servers.ts';
-
-/** build/test/bench-remote -> the top of the source tree. */
-const TOP = dirname(dirname(dirname(dirname(fileURLToPath(import.meta.url)))));
 
 const execute = promisify(execFile);
 
@@ -21,9 +24,7 @@ export class Arena {
   constructor(dir: string) {
     this.dir = dir;
     this.#bin = join(dir, 'bin');
-    mkdirSync(this.#bin, { recursive: true });
-    for (const name of ['git2db', 'git2db-filter'])
-      symlinkSync(join(TOP, `dist/bin/${name}.js`), join(this.#bin, name));
+    linkPrograms(this.#bin, { git2db: 'dist/bin/git2db.js', 'git2db-filter': 'dist/bin/git2db-filter.js' });
   }
 
   folder(kind: string): string {
@@ -33,35 +34,10 @@ export class Arena {
   /** A user of this machine's programs, with a home of its own. */
   async user(kind: Kind, settings: Readonly<Record<string, string>> = {}): Promise<User> {
     const home = this.folder('home');
-    const inherited = Object.entries(process.env).filter(
-      ([name]) => !/^(GIT|XET|XDG|HF_)|_proxy$/i.test(name),
-    );
-    const env = {
-      ...Object.fromEntries(inherited),
-      HOME: home,
-      PATH: `${this.#bin}:${process.env.PATH}`,
-      LC_ALL: 'C',
-      GIT_CONFIG_NOSYSTEM: '1',
-      GIT_TERMINAL_PROMPT: '0',
-      GIT_AUTHOR_NAME: 'bench',
-      GIT_AUTHOR_EMAIL: 'bench@example.org',
-      GIT_COMMITTER_NAME: 'bench',
-      GIT_COMMITTER_EMAIL: 'bench@example.org',
-    };
-    const user = new User(this, kind, env);
-    const filter =
-      kind === 'git2db'
-        ? { 'filter.xet.process': 'git2db-filter', 'filter.xet.required': 'true' }
-        : {
-            'filter.lfs.process': 'git-lfs filter-process',
-            'filter.lfs.clean': 'git-lfs clean -- %f',
-            'filter.lfs.smudge': 'git-lfs smudge -- %f',
-            'filter.lfs.required': 'true',
-            'lfs.locksverify': 'false',
-          };
+    const user = new User(this, kind, benchEnvironment(home, this.#bin));
+    const filter = kind === 'git2db' ? XET_FILTER : { ...LFS_FILTER, 'lfs.locksverify': 'false' };
     for (const [key, value] of Object.entries({
-      'gc.auto': '0',
-      'advice.detachedHead': 'false',
+      ...QUIET_GIT,
       ...filter,
       ...settings,
     }))

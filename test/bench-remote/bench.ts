@@ -1,7 +1,7 @@
 /** What the cases share. */
 import { spawnSync } from 'node:child_process';
 import { Inputs } from '../bench/inputs.ts';
-import { RegistryReport } from '../bench-registry/report.ts';
+import { MedianReport } from '../bench-shared/median-report.ts';
 import { Arena } from './arena.ts';
 import type { RemoteBenchOptions } from './options.ts';
 import { TARGETS } from './targets.ts';
@@ -10,7 +10,7 @@ export class RemoteBench {
   readonly options: RemoteBenchOptions;
   readonly arena: Arena;
   readonly inputs: Inputs;
-  readonly report = new RegistryReport(TARGETS);
+  readonly report = new MedianReport(TARGETS);
   /** Why git-lfs cannot take part. */
   readonly missingLfs: string | undefined;
 

@@ -1,15 +1,17 @@
 /** What to run, and how large. */
 import { parseArgs } from 'node:util';
+import {
+  positive,
+  SHARED_OPTIONS,
+  type SharedOptions,
+  sharedOptions,
+  whole,
+} from '../bench-shared/options.ts';
 
 export const CASES = ['large', 'second', 'many', 'memory', 'clients', 'bucket'] as const;
 export type Case = (typeof CASES)[number];
 
-export interface RemoteBenchOptions {
-  readonly cases: ReadonlySet<Case>;
-  readonly rounds: number;
-  readonly json: boolean;
-  /** Where to work; the inputs stay there for the next time. A directory that is removed unless given. */
-  readonly dir: string | undefined;
+export interface RemoteBenchOptions extends SharedOptions<Case> {
   /** MiB of the large file. */
   readonly sizeMb: number;
   /** GiB of the file that only memory is looked at for. */
@@ -40,48 +42,23 @@ export function parseOptions(args: readonly string[]): RemoteBenchOptions | 'hel
   const { values } = parseArgs({
     args: [...args],
     options: {
-      case: { type: 'string', multiple: true },
+      ...SHARED_OPTIONS,
       'size-mb': { type: 'string' },
       many: { type: 'string' },
       'big-gb': { type: 'string' },
       clients: { type: 'string' },
       shards: { type: 'string' },
-      rounds: { type: 'string' },
-      json: { type: 'boolean' },
-      dir: { type: 'string' },
-      help: { type: 'boolean' },
     },
   });
   if (values.help) return 'help';
   const sizeMb = positive('--size-mb', values['size-mb'], 1024);
   const many = whole('--many', values.many, 2000);
   return {
-    cases: new Set((values.case ?? CASES).map(knownCase)),
-    rounds: whole('--rounds', values.rounds, 3),
-    json: values.json === true,
-    dir: values.dir,
+    ...sharedOptions(values, CASES, 3),
     sizeMb,
     bigGb: positive('--big-gb', values['big-gb'], (4 * sizeMb) / 1024),
     many,
     clients: whole('--clients', values.clients, 200),
     shards: whole('--shards', values.shards, values.many === undefined ? 10_000 : 5 * many),
   };
-}
-
-function knownCase(name: string): Case {
-  const found = CASES.find((known) => known === name);
-  if (found === undefined) throw new Error(`--case ${name}: expected one of ${CASES.join(', ')}`);
-  return found;
-}
-
-function positive(name: string, text: string | undefined, fallback: number): number {
-  const number = text === undefined ? fallback : Number(text);
-  if (!(number > 0)) throw new Error(`${name} ${text}: expected a number above 0`);
-  return number;
-}
-
-function whole(name: string, text: string | undefined, fallback: number): number {
-  const number = positive(name, text, fallback);
-  if (!Number.isInteger(number)) throw new Error(`${name} ${text}: expected a whole number`);
-  return number;
 }

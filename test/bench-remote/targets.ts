@@ -1,5 +1,5 @@
 /** Who takes part, and what we are after. */
-import type { Target } from '../bench-registry/targets.ts';
+import type { Target } from '../bench-shared/median-report.ts';
 
 export const OURS = 'git2db';
 export const SERVER = 'git2db serve';

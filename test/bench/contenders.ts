@@ -7,13 +7,20 @@ import {
   cpSync,
   mkdirSync,
   rmSync,
-  symlinkSync,
   utimesSync,
   writeFileSync,
 } from 'node:fs';
 import { createRequire } from 'node:module';
-import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { join } from 'node:path';
+import {
+  benchEnvironment,
+  LFS_FILTER,
+  linkPrograms,
+  QUIET_GIT,
+  TOP,
+  XET_FILTER,
+} from '../bench-shared/environment.ts';
+import { run } from '../bench-shared/run.ts';
 import { type Cost, measure, type RunOptions } from './measure.ts';
 import { LFS, NULL_FILTER, OURS, OURS_WASM, PLAIN } from './targets.ts';
 
@@ -21,7 +28,7 @@ export interface Contender {
   readonly name: string;
   /** Lines of `.gitattributes`, and of the user's git configuration. */
   readonly attributes: string;
-  readonly config: readonly (readonly [key: string, value: string])[];
+  readonly config: Readonly<Record<string, string>>;
   readonly env: Readonly<Record<string, string>>;
   /** Where contents go, below the git directory. */
   readonly contents: string;
@@ -31,16 +38,10 @@ export interface Contender {
   readonly missing: string | undefined;
 }
 
-const BENCH = dirname(fileURLToPath(import.meta.url));
-/** build/test/bench -> the top of the source tree. */
-const TOP = dirname(dirname(dirname(BENCH)));
+/** As it is built. */
+const NULL_FILTER_PROGRAM = 'build/test/bench/null-filter.js';
 
 const ATTRIBUTES = (filter: string) => `data/** filter=${filter} -text\n`;
-const FILTER = (name: string, command: string) =>
-  [
-    [`filter.${name}.process`, command],
-    [`filter.${name}.required`, 'true'],
-  ] as const;
 
 export function listContenders(): Contender[] {
   const unbuilt = ['git2db.js', 'git2db-filter.js']
@@ -48,7 +49,7 @@ export function listContenders(): Contender[] {
     .find(Boolean);
   const ours = {
     attributes: ATTRIBUTES('xet'),
-    config: FILTER('xet', 'git2db-filter'),
+    config: XET_FILTER,
     contents: 'xet',
     faithful: true,
   };
@@ -57,7 +58,7 @@ export function listContenders(): Contender[] {
     {
       name: NULL_FILTER,
       attributes: ATTRIBUTES('null'),
-      config: FILTER('null', 'git2db-null-filter'),
+      config: { 'filter.null.process': 'git2db-null-filter', 'filter.null.required': 'true' },
       env: {},
       contents: 'objects',
       faithful: false,
@@ -67,11 +68,7 @@ export function listContenders(): Contender[] {
     {
       name: LFS,
       attributes: 'data/** filter=lfs diff=lfs merge=lfs -text\n',
-      config: [
-        ...FILTER('lfs', 'git-lfs filter-process'),
-        ['filter.lfs.clean', 'git-lfs clean -- %f'],
-        ['filter.lfs.smudge', 'git-lfs smudge -- %f'],
-      ],
+      config: LFS_FILTER,
       env: {},
       contents: 'lfs',
       faithful: true,
@@ -80,7 +77,7 @@ export function listContenders(): Contender[] {
     {
       name: PLAIN,
       attributes: '',
-      config: [],
+      config: {},
       env: {},
       contents: 'objects',
       faithful: true,
@@ -132,18 +129,12 @@ export class Arena {
     this.dir = dir;
     this.#storeDir = storeDir;
     this.#bin = join(dir, 'bin');
-    mkdirSync(this.#bin, { recursive: true });
-    const nullFilter = join(BENCH, 'null-filter.js');
-    chmodSync(nullFilter, 0o755);
-    const programs = {
-      git2db: join(TOP, 'dist/bin/git2db.js'),
-      'git2db-filter': join(TOP, 'dist/bin/git2db-filter.js'),
-      'git2db-null-filter': nullFilter,
-    };
-    for (const [name, target] of Object.entries(programs)) {
-      rmSync(join(this.#bin, name), { force: true });
-      symlinkSync(target, join(this.#bin, name));
-    }
+    chmodSync(join(TOP, NULL_FILTER_PROGRAM), 0o755);
+    linkPrograms(this.#bin, {
+      git2db: 'dist/bin/git2db.js',
+      'git2db-filter': 'dist/bin/git2db-filter.js',
+      'git2db-null-filter': NULL_FILTER_PROGRAM,
+    });
   }
 
   /** A name that was not used before; what is there goes with `clear`. */
@@ -169,15 +160,15 @@ export class Arena {
     const folder = this.folder('repository');
     const home = this.folder('home');
     mkdirSync(home, { recursive: true });
-    const repository = new Repository(folder, this.#environment(home, contender), contender, this.#storeDir);
-    const settings = [
+    const env = { ...benchEnvironment(home, this.#bin), ...contender.env };
+    const repository = new Repository(folder, env, contender, this.#storeDir);
+    const settings = {
       ...contender.config,
-      ['gc.auto', '0'],
-      ['advice.detachedHead', 'false'],
-      ...(this.#storeDir === undefined ? [] : [['xet.store', this.#storeDir]]),
-    ] as const;
-    for (const [key, value] of settings)
-      this.#git(repository.env, this.dir, 'config', '--global', key!, value!);
+      ...QUIET_GIT,
+      ...(this.#storeDir !== undefined && { 'xet.store': this.#storeDir }),
+    };
+    for (const [key, value] of Object.entries(settings))
+      this.#git(repository.env, this.dir, 'config', '--global', key, value);
     this.#git(repository.env, this.dir, 'init', '-q', '-b', 'main', folder);
     writeFileSync(join(folder, '.gitattributes'), contender.attributes);
     repository.git('add', '.gitattributes');
@@ -188,24 +179,7 @@ export class Arena {
   }
 
   #git(env: NodeJS.ProcessEnv, cwd: string, ...args: string[]): void {
-    runQuietly('git', args, { cwd, env });
-  }
-
-  #environment(home: string, contender: Contender): NodeJS.ProcessEnv {
-    const inherited = Object.entries(process.env).filter(([name]) => !/^(GIT|XET|XDG)/.test(name));
-    return {
-      ...Object.fromEntries(inherited),
-      ...contender.env,
-      HOME: home,
-      PATH: `${this.#bin}:${process.env.PATH}`,
-      LC_ALL: 'C',
-      GIT_CONFIG_NOSYSTEM: '1',
-      GIT_TERMINAL_PROMPT: '0',
-      GIT_AUTHOR_NAME: 'bench',
-      GIT_AUTHOR_EMAIL: 'bench@example.org',
-      GIT_COMMITTER_NAME: 'bench',
-      GIT_COMMITTER_EMAIL: 'bench@example.org',
-    };
+    run(['git', ...args], cwd, env);
   }
 }
 
@@ -226,7 +200,7 @@ export class Repository {
 
   /** Runs git unmeasured; throws when it fails. */
   git(...args: string[]): string {
-    return runQuietly('git', args, { cwd: this.folder, env: this.env });
+    return run(['git', ...args], this.folder, this.env);
   }
 
   /** Runs a command and flushes what it wrote, measured. */
@@ -250,25 +224,7 @@ export class Repository {
   /** Gives files another old time than before: git must look at their content again. */
   age(paths: readonly string[]): void {
     const time = new Date(Date.UTC(2020, 0, 1) + 86_400_000 * this.#ages++);
-    const files = runQuietly('find', [...paths, '-type', 'f', '-print0'], {
-      cwd: this.folder,
-      env: this.env,
-    });
+    const files = run(['find', ...paths, '-type', 'f', '-print0'], this.folder, this.env);
     for (const file of files.split('\0').filter(Boolean)) utimesSync(join(this.folder, file), time, time);
   }
-}
-
-function runQuietly(
-  program: string,
-  args: readonly string[],
-  options: { cwd: string; env: NodeJS.ProcessEnv },
-): string {
-  const { status, stdout, stderr, error } = spawnSync(program, args, {
-    ...options,
-    encoding: 'utf8',
-    maxBuffer: 2 ** 28,
-  });
-  if (error) throw error;
-  if (status !== 0) throw new Error(`${program} ${args.slice(0, 4).join(' ')}: ${stderr.trim()}`);
-  return stdout;
 }

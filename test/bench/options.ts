@@ -1,5 +1,12 @@
 /** What to run, and how large. */
 import { parseArgs } from 'node:util';
+import {
+  positive,
+  SHARED_OPTIONS,
+  type SharedOptions,
+  sharedOptions,
+  whole,
+} from '../bench-shared/options.ts';
 
 export const CASES = [
   'add',
@@ -14,8 +21,7 @@ export const CASES = [
 ] as const;
 export type Case = (typeof CASES)[number];
 
-export interface BenchOptions {
-  readonly cases: ReadonlySet<Case>;
+export interface BenchOptions extends SharedOptions<Case> {
   /** Names of those that take part; all unless given. `cp` always does. */
   readonly contenders: readonly string[] | undefined;
   /** MiB of each large file. */
@@ -28,10 +34,6 @@ export interface BenchOptions {
   readonly adds: number;
   /** Chunks of the store that is only opened and searched. */
   readonly chunks: number;
-  readonly rounds: number;
-  readonly json: boolean;
-  /** Where to work; the inputs stay there for the next time. A directory that is removed unless given. */
-  readonly dir: string | undefined;
   /** Holds the store of git2db, on another disk for instance; inside the repository unless given. */
   readonly storeDir: string | undefined;
 }
@@ -56,52 +58,27 @@ export function parseOptions(args: readonly string[]): BenchOptions | 'help' {
   const { values } = parseArgs({
     args: [...args],
     options: {
-      case: { type: 'string', multiple: true },
+      ...SHARED_OPTIONS,
       contender: { type: 'string', multiple: true },
       'size-mb': { type: 'string' },
       many: { type: 'string' },
       adds: { type: 'string' },
       'big-gb': { type: 'string' },
       chunks: { type: 'string' },
-      rounds: { type: 'string' },
-      json: { type: 'boolean' },
-      dir: { type: 'string' },
       'store-dir': { type: 'string' },
-      help: { type: 'boolean' },
     },
   });
   if (values.help) return 'help';
   const sizeMb = positive('--size-mb', values['size-mb'], 1024);
   const many = whole('--many', values.many, 2000);
   return {
-    cases: new Set((values.case ?? CASES).map(knownCase)),
+    ...sharedOptions(values, CASES, 3),
     contenders: values.contender,
     sizeMb,
     bigGb: positive('--big-gb', values['big-gb'], (8 * sizeMb) / 1024),
     many,
     adds: whole('--adds', values.adds, values.many === undefined ? 5000 : many),
     chunks: whole('--chunks', values.chunks, 500 * many),
-    rounds: whole('--rounds', values.rounds, 3),
-    json: values.json === true,
-    dir: values.dir,
     storeDir: values['store-dir'],
   };
-}
-
-function knownCase(name: string): Case {
-  const found = CASES.find((known) => known === name);
-  if (found === undefined) throw new Error(`--case ${name}: expected one of ${CASES.join(', ')}`);
-  return found;
-}
-
-function positive(name: string, text: string | undefined, fallback: number): number {
-  const number = text === undefined ? fallback : Number(text);
-  if (!(number > 0)) throw new Error(`${name} ${text}: expected a number above 0`);
-  return number;
-}
-
-function whole(name: string, text: string | undefined, fallback: number): number {
-  const number = positive(name, text, fallback);
-  if (!Number.isInteger(number)) throw new Error(`${name} ${text}: expected a whole number`);
-  return number;
 }

@@ -1,5 +1,6 @@
 /** Measurements, the table made of them, and how they compare with what we are after. */
-import { formatBytes, formatTable } from '../../src/cli/output.ts';
+import { formatBytes } from '../../src/cli/output.ts';
+import { markdownTable } from '../bench-shared/markdown-table.ts';
 import type { Cost } from './measure.ts';
 import { NULL_FILTER, TARGETS, type Target } from './targets.ts';
 
@@ -195,14 +196,4 @@ function formatFact({ value, unit }: Fact): string {
   if (unit === 's') return `${value.toFixed(3)} s`;
   if (unit === 'ms') return `${value.toFixed(1)} ms`;
   return unit === 'ratio' ? value.toFixed(2) : String(value);
-}
-
-/** A table that reads well as text and as Markdown. */
-export function markdownTable(titles: readonly string[], rows: readonly (readonly string[])[]): string {
-  const cells = [titles, titles.map(() => '---'), ...rows];
-  const padded = formatTable(
-    titles.map(() => ({ title: '' })),
-    cells.map((row) => titles.map((_, i) => `| ${row[i] ?? ''}`)),
-  );
-  return padded.map((line) => `${line} |`).join('\n');
 }

@@ -5,7 +5,7 @@ import test from 'ava';
 import fc from 'fast-check';
 import { PathPatterns } from '../../src/git/path-patterns.ts';
 import { parseGitxet } from '../../src/large-files/gitxet-file.ts';
-import { placeKey } from '../../src/large-files/place-url.ts';
+import { parsePlaceUrl, placeKey } from '../../src/large-files/place-url.ts';
 import { parseUpdates } from '../../src/large-files/pre-push.ts';
 import {
   chooseRemote,
@@ -123,6 +123,29 @@ test('no secret of a URL is shown', async (t) => {
 test('a setting that is no address is an error, and no reason to look further', async (t) => {
   for (const xetUrl of ['ftp://x/y', 'https://u:p@h/x', 'https://h/x?token=1', 'ext::sh -c id', '-x']) {
     await t.throwsAsync(ask({ xetUrl }, SERVICE).choice, { code: 'URL_INVALID' }, xetUrl);
+  }
+});
+
+test('a place is an address in one spelling, with nothing in it that misleads', (t) => {
+  const keys: Record<string, string> = {
+    'HTTPS://H.example.org:443/x//': 'https://h.example.org/x',
+    's3://bucket/a/?region=r&endpoint=https://h': 's3://bucket/a?endpoint=https%3A%2F%2Fh&region=r',
+    's3://bucket/a/../b': 's3://bucket/b',
+    'file:///srv/a%20b': 'file:///srv/a b',
+    '/srv/../x/': 'file:///x',
+  };
+  for (const [text, key] of Object.entries(keys)) t.is(placeKey(text), key, text);
+  t.is(parsePlaceUrl('stores/x', '/base').address, '/base/stores/x');
+  for (const text of [
+    'stores/x',
+    'a\nhttps://evil',
+    'cas+https://h/x',
+    'static+https://h/x',
+    'https://h/a b',
+    'https://h/a\u202eb',
+    `https://h/${'a'.repeat(3000)}`,
+  ]) {
+    t.throws(() => parsePlaceUrl(text), { code: 'URL_INVALID' }, text);
   }
 });
 

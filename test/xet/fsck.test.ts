@@ -27,9 +27,8 @@ import type { FileRecord, Term } from '../../src/xet/shard/file-info.ts';
 import { Shard, shardName } from '../../src/xet/shard/shard.ts';
 import { checkStore, type StoreCheck } from '../../src/xet/store/fsck.ts';
 import { StoreRepair } from '../../src/xet/store/fsck-repair.ts';
-import type { LocalTerm } from '../../src/xet/store/journal.ts';
+import { extendTerms, type LocalTerm } from '../../src/xet/store/journal.ts';
 import { LocalStore } from '../../src/xet/store/local-store.ts';
-import { extendTerms } from '../../src/xet/store/writer.ts';
 import { openXorbFile, recordStart } from '../../src/xet/store/xorb-source.ts';
 import { Uploader } from '../../src/xet/upload.ts';
 

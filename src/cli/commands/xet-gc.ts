@@ -35,10 +35,10 @@ put aside is deleted by the next gc.
 
 JSON: {"dryRun","store","users","forgotten","files":{"kept","dropped","missing"},
 "xorbs":{"total","dead","copied","created"},"shards":{"total","replaced","created"},
-"bytes":{"total","deleted","added","freed","dead","leftInTrash","noRoom"},
+"bytes":{"total","deleted","added","freed","dead","leftInTrash","noRoom","cache"},
 "restored","writers","damaged":[{"path","message"}]}. "missing" are files that are
-referred to and not in this store, "dead" bytes those that stay, "writers" those not
-waited for to the end. In a dry run the numbers say what would be.`,
+referred to and not in this store, "dead" bytes those that stay, "cache" those of lists of
+remote chunks that are no longer kept, "writers" those not waited for to the end. In a dry run the numbers say what would be.`,
   operands: NO_OPERANDS,
   options: {
     prune: { type: 'boolean', describe: 'Really do it', conflicts: ['dry-run'] },
@@ -184,6 +184,8 @@ function describe(result: CollectResult, isExplicitDryRun: boolean, { output }: 
   }
   if (bytes.dead > 0)
     output.detail(`${formatBytes(bytes.dead)} of dead chunks stay in xorbs that are mostly alive`);
+  if (bytes.cache > 0)
+    output.detail(`${formatBytes(bytes.cache)} of old lists of remote chunks ${would}deleted`);
   if (bytes.noRoom > 0) {
     output.warn(
       `${formatBytes(bytes.noRoom)} were not copied, there is no room for them on the disk: run it again once there is`,

@@ -3,9 +3,9 @@
  * the others are put into the writer's open xorb.
  */
 import { formatHash } from '../hash/xet-hash.ts';
-import type { LocalTerm, LocalXorb } from '../store/journal.ts';
+import { extendTerms, type LocalTerm, type LocalXorb } from '../store/journal.ts';
 import type { LocalStore } from '../store/local-store.ts';
-import { extendTerms, type StoreWriter } from '../store/writer.ts';
+import type { StoreWriter } from '../store/writer.ts';
 import { Fragmentation, LONGEST_MATCH } from './fragmentation.ts';
 
 /** A place where the file's next chunk may be found: the chunk after the last one matched. */

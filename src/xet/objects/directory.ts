@@ -3,23 +3,22 @@
  * Writers of one process at a time are kept apart; between processes an object is put where there is none by
  * link(2), which is safe, and one is replaced under a lock file.
  */
-
 import { randomBytes } from 'node:crypto';
-import { constants } from 'node:fs';
+import { type BigIntStats, constants } from 'node:fs';
 import { access, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, Git2dbError } from '../errors.ts';
 import { throwIfAborted } from '../store/aborted.ts';
-import { tooLong } from './memory.ts';
-import type {
-  ListedObject,
-  ObjectBody,
-  ObjectHead,
-  ObjectOptions,
-  ObjectPart,
-  ObjectStore,
-  WholeOptions,
+import {
+  type ListedObject,
+  type ObjectBody,
+  type ObjectHead,
+  type ObjectOptions,
+  type ObjectPart,
+  type ObjectStore,
+  tooLong,
+  type WholeOptions,
 } from './objects.ts';
 
 /** Files on their way to their name. */
@@ -59,10 +58,7 @@ export class DirectoryObjects implements ObjectStore {
   }
 
   async head(key: string): Promise<ObjectHead | undefined> {
-    return absent(async () => {
-      const { size, mtimeNs, ino } = await stat(this.#path(key), { bigint: true });
-      return { size: Number(size), etag: `${ino}-${mtimeNs}-${size}` };
-    });
+    return absent(async () => headOf(await stat(this.#path(key), { bigint: true })));
   }
 
   async read(
@@ -153,15 +149,15 @@ export class DirectoryObjects implements ObjectStore {
     return absent(async () => {
       const file = await open(this.#path(key), 'r');
       try {
-        const { size, mtimeNs, ino } = await file.stat({ bigint: true });
-        const [start, end] = range(Number(size));
-        const bytes = Buffer.allocUnsafeSlow(Math.max(0, Math.min(end, Number(size)) - start));
+        const head = headOf(await file.stat({ bigint: true }));
+        const [start, end] = range(head.size);
+        const bytes = Buffer.allocUnsafeSlow(Math.max(0, Math.min(end, head.size) - start));
         for (let done = 0; done < bytes.length; ) {
           const { bytesRead } = await file.read(bytes, done, bytes.length - done, start + done);
           if (bytesRead === 0) throw new Git2dbError('REMOTE_INVALID', `${this.#path(key)} became shorter`);
           done += bytesRead;
         }
-        return { bytes, size: Number(size), etag: `${ino}-${mtimeNs}-${size}` };
+        return { ...head, bytes };
       } finally {
         await file.close();
       }
@@ -199,6 +195,10 @@ export class DirectoryObjects implements ObjectStore {
       await rm(temporary, { force: true });
     }
   }
+}
+
+function headOf({ size, mtimeNs, ino }: BigIntStats): ObjectHead {
+  return { size: Number(size), etag: `${ino}-${mtimeNs}-${size}` };
 }
 
 async function lock(path: string, signal?: AbortSignal): Promise<() => Promise<void>> {

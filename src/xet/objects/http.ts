@@ -7,14 +7,15 @@ import { nameUrl } from '../cas/http-error.ts';
 import { formatRange, parseContentRange } from '../cas/range.ts';
 import { Git2dbError } from '../errors.ts';
 import { MAX_FOOTER_LENGTH, MAX_XORB_BYTES } from '../xorb/format.ts';
-import type {
-  ListedObject,
-  ObjectBody,
-  ObjectHead,
-  ObjectOptions,
-  ObjectPart,
-  ObjectStore,
-  WholeOptions,
+import {
+  emptyPart,
+  type ListedObject,
+  type ObjectBody,
+  type ObjectHead,
+  type ObjectOptions,
+  type ObjectPart,
+  type ObjectStore,
+  type WholeOptions,
 } from './objects.ts';
 
 /** Largest file that is read as a whole because it cannot be read in parts: a full xorb. */
@@ -127,7 +128,7 @@ export class HttpObjects implements ObjectStore {
     await response.discard();
     if (response.status !== 416) return undefined;
     const head = await this.head(key, { signal });
-    return head && { ...head, bytes: Buffer.alloc(0) };
+    return head && emptyPart(head);
   }
 
   async #part(

@@ -1,7 +1,6 @@
 /** Objects in memory: the contract in its shortest form. */
 
 import { createHash } from 'node:crypto';
-import { Git2dbError } from '../errors.ts';
 import { throwIfAborted } from '../store/aborted.ts';
 import {
   collectBody,
@@ -11,6 +10,7 @@ import {
   type ObjectOptions,
   type ObjectPart,
   type ObjectStore,
+  tooLong,
   type WholeOptions,
 } from './objects.ts';
 
@@ -93,8 +93,4 @@ export class MemoryObjects implements ObjectStore {
 
 function partOf({ bytes, etag }: Kept, start: number, end: number): ObjectPart {
   return { bytes: Buffer.from(bytes.subarray(start, end)), size: bytes.length, etag };
-}
-
-export function tooLong(name: string, limit: number): Git2dbError {
-  return new Git2dbError('REMOTE_INVALID', `${name} has more than the ${limit} bytes that are possible here`);
 }

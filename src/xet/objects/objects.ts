@@ -5,7 +5,9 @@
  * Errors: AUTH_FAILED, REMOTE_FORBIDDEN, REMOTE_MISSING (no such bucket), NETWORK (after all retries),
  * REMOTE_INVALID, DISK_FULL, STORE_UNWRITABLE; AbortError for `signal`.
  */
+import { Git2dbError } from '../errors.ts';
 import { throwIfAborted } from '../store/aborted.ts';
+
 export interface ObjectOptions {
   readonly signal?: AbortSignal | undefined;
 }
@@ -93,4 +95,14 @@ export async function collectBody(body: ObjectBody, signal?: AbortSignal): Promi
     pieces.push(new Uint8Array(piece));
   }
   return Buffer.concat(pieces);
+}
+
+/** None of the bytes of an object. */
+export function emptyPart(head: ObjectHead): ObjectPart {
+  return { ...head, bytes: Buffer.alloc(0) };
+}
+
+/** `name`: of the object, for messages. */
+export function tooLong(name: string, limit: number): Git2dbError {
+  return new Git2dbError('REMOTE_INVALID', `${name} has more than the ${limit} bytes that are possible here`);
 }

@@ -11,6 +11,9 @@
 import { isAbsolute, resolve } from 'node:path';
 import { fileURLToPath, pathToFileURL } from 'node:url';
 import { Git2dbError } from '../errors.ts';
+import { parseS3Address } from '../objects/s3-address.ts';
+
+const MAX_SHOWN = 200;
 
 export type RemoteAddress =
   | { readonly kind: 'directory'; readonly path: string }
@@ -20,17 +23,25 @@ export type RemoteAddress =
   | { readonly kind: 'static'; readonly url: string }
   | { readonly kind: 'cas'; readonly url: string };
 
+/** The scheme of a URL, in small letters; undefined for a path. */
+export function schemeOf(text: string): string | undefined {
+  return /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase();
+}
+
 /** Throws URL_INVALID. A path that is not absolute is taken from `base`, by default the working directory. */
 export function parseAddress(text: string, base?: string): RemoteAddress {
   if (text === '' || /[\0\n\r]/.test(text)) throw invalid(text, 'expected a directory or a URL in one line');
-  const scheme = /^([a-z][a-z0-9+.-]*):\/\//i.exec(text)?.[1]?.toLowerCase();
+  const scheme = schemeOf(text);
   switch (scheme) {
     case undefined:
       return { kind: 'directory', path: isAbsolute(text) ? text : resolve(base ?? '.', text) };
     case 'file':
       return { kind: 'directory', path: directoryOf(text) };
-    case 's3':
-      return { kind: 's3', url: checkedUrl(text, true) };
+    case 's3': {
+      const url = checkedUrl(text, true);
+      parseS3Address(url);
+      return { kind: 's3', url };
+    }
     case 'http':
     case 'https':
       return { kind: 'http', url: checkedUrl(text, false) };
@@ -66,26 +77,40 @@ export function authorityOf(address: RemoteAddress): string | undefined {
   return address.kind === 'directory' || address.kind === 's3' ? undefined : new URL(address.url).origin;
 }
 
+/** A URL for messages and files: without user, password, query and fragment. */
+export function shownUrl(url: string): string {
+  const bare = url
+    .replace(/[?#].*$/s, '')
+    .replace(/^([a-z][a-z0-9+.-]*:\/\/)[\\/]*[^\\/]*@/i, '$1')
+    .replace(/\p{C}/gu, ' ');
+  return bare.length > MAX_SHOWN ? `${bare.slice(0, MAX_SHOWN)}...` : bare;
+}
+
 function directoryOf(text: string): string {
+  if (/[?#]/.test(text))
+    throw invalid(text, 'a directory has no query or fragment: write ? as %3F, # as %23');
+  let path: string;
   try {
-    return fileURLToPath(text);
+    path = fileURLToPath(text);
   } catch (cause) {
     throw invalid(text, 'expected file:///directory', cause);
   }
+  if (/[\0\n\r]/.test(path)) throw invalid(text, 'expected a directory in one line');
+  return path;
 }
 
 /** Without the slash at the end, so that paths can be put behind it. */
-function checkedUrl(text: string, query: boolean): string {
+function checkedUrl(text: string, isBucket: boolean): string {
   if (!URL.canParse(text)) throw invalid(text, 'it is no URL');
   const url = new URL(text);
-  if (url.username !== '' || url.password !== '') {
+  if (url.username !== '' || url.password !== '' || /^[^:]*:\/\/[^/?#]*@/.test(text)) {
     throw invalid(
       text,
       'it holds a user or token, which would be shown and stored: leave it to a credential helper',
     );
   }
-  if (url.hostname === '') throw invalid(text, query ? 'a bucket is missing' : 'a host is missing');
-  if (url.hash !== '' || (url.search !== '' && !query)) {
+  if (url.hostname === '') throw invalid(text, isBucket ? 'a bucket is missing' : 'a host is missing');
+  if (isBucket ? text.includes('#') : /[?#]/.test(text)) {
     throw invalid(text, 'it goes on after the path (? or #), which such a URL cannot');
   }
   return url.href.replace(/\/+(?=$|\?)/, '');
@@ -93,12 +118,9 @@ function checkedUrl(text: string, query: boolean): string {
 
 function invalid(text: string, why: string, cause?: unknown): Git2dbError {
   // Neither a password nor what a query may hold.
-  const shown = text
-    .replace(/\/\/[^/?#]*@/, '//')
-    .replace(/[?#].*$/s, '')
-    .replace(/[\p{Cc}]/gu, ' ')
-    .slice(0, 200);
+  const shown = shownUrl(text);
   return new Git2dbError('URL_INVALID', `${JSON.stringify(shown)} is not the address of a store: ${why}`, {
     cause,
+    data: { url: shown },
   });
 }

@@ -5,7 +5,7 @@
  * covers is found by listing `shards/`.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, readFileSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, FormatError } from '../errors.ts';
 import { formatHash, isHashString, parseHash } from '../hash/xet-hash.ts';
@@ -22,6 +22,7 @@ import {
   SHARD_ENTRY,
 } from './catalog-table.ts';
 import type { StoreLayout } from './layout.ts';
+import { namesIn } from './names-in.ts';
 
 const VERIFY_BLOCK = 1 << 20;
 /** A directory changed this recently may change again without its mtime moving. */
@@ -305,16 +306,6 @@ export class Catalog {
       }
     }
     return undefined;
-  }
-}
-
-/** None where there is no such directory. */
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
   }
 }
 

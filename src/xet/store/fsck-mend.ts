@@ -3,7 +3,6 @@
  * chunk of a sound xorb, or put into a new xorb from wherever its bytes still are: a damaged xorb, one
  * in quarantine, another store. A chunk is its hash, so whatever proves itself is the right one.
  */
-import { readdirSync } from 'node:fs';
 import { join } from 'node:path';
 import { Chunker } from '../chunk/chunker.ts';
 import { type CompressionMode, compressChunk } from '../compress/scheme.ts';
@@ -15,9 +14,10 @@ import { ByteList } from './byte-list.ts';
 import type { BrokenXorb } from './fsck-damage.ts';
 import { FileJudge } from './fsck-files.ts';
 import { diagnoseXorb, listOf, readBrokenChunk, readProvenChunk } from './fsck-xorb.ts';
-import type { LocalTerm } from './journal.ts';
+import { extendTerms, type LocalTerm } from './journal.ts';
 import type { LocalStore, StoredFile, StoredTerm } from './local-store.ts';
-import { extendTerms, type StoreWriter } from './writer.ts';
+import { namesIn } from './names-in.ts';
+import type { StoreWriter } from './writer.ts';
 
 /** Raw bytes handed to the writer before they are flushed. */
 const FLUSH_BYTES = 4 << 20;
@@ -257,13 +257,4 @@ function readOrNothing<T>(read: () => T | undefined): T | undefined {
 function unlessUsable(error: unknown): undefined {
   if (error instanceof Git2dbError || errnoOf(error) !== undefined) return undefined;
   throw error;
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
-    throw error;
-  }
 }

@@ -245,6 +245,25 @@ export function truncateXorb(xorb: LocalXorb, count: number): void {
   xorb.count = count;
 }
 
+/** Terms of a file as its chunks come: merges what continues in the same xorb. */
+export function extendTerms(
+  terms: LocalTerm[],
+  xorbHash: Uint8Array | undefined,
+  local: number,
+  index: number,
+  rawLength: number,
+): boolean {
+  const last = terms.at(-1);
+  const same = last !== undefined && last.end === index && last.local === local && last.xorbHash === xorbHash;
+  if (same) {
+    last.end++;
+    last.rawBytes += rawLength;
+    return true;
+  }
+  terms.push({ xorbHash, local, start: index, end: index + 1, rawBytes: rawLength });
+  return false;
+}
+
 function invalid(what: string, offset: number): FormatError {
   return new FormatError('INVALID_JOURNAL', `journal: ${what} (offset ${offset})`, offset);
 }

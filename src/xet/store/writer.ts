@@ -5,42 +5,26 @@
  * them and the file's terms. From then on any process can read the file, and if this one dies,
  * recovery finds it. `seal` publishes everything: xorbs, then the shard, then the catalog.
  */
-import { randomBytes } from 'node:crypto';
-import { closeSync, mkdirSync, openSync, renameSync, rmSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { rmSync } from 'node:fs';
 import type { Scheme } from '../compress/scheme.ts';
 import { formatHash } from '../hash/xet-hash.ts';
-import { fitsInXorb } from '../xorb/builder.ts';
-import { CHUNK_HEADER_SIZE, encodeChunkHeader, footerLength } from '../xorb/format.ts';
 import { FinishedXorbs } from './finished-xorbs.ts';
-import { JOURNAL } from './incoming.ts';
 import {
-  appendChunk,
-  dataEnd,
   encodeAdoptedFrame,
   encodeFileFrame,
   type IncomingState,
   type LocalFile,
-  type LocalTerm,
   type LocalXorb,
   type NewChunk,
-  newLocalXorb,
-  rawBytesOf,
   truncateXorb,
 } from './journal.ts';
-import { LivenessMark } from './liveness.ts';
 import type { LocalStore, StoredFile } from './local-store.ts';
+import { OpenXorb } from './open-xorb.ts';
 import { recoverDeadWriters } from './recover.ts';
-import {
-  IRREGULAR_MARK,
-  removeIncoming,
-  SHARD_RESERVE,
-  sealIncoming,
-  shardFileSize,
-  shardFrameSize,
-} from './seal.ts';
+import { removeIncoming, sealIncoming, shardFileSize, shardFrameSize } from './seal.ts';
+import { SessionChunks } from './session-chunks.ts';
 import { unwritable } from './unwritable.ts';
-import { writeAll, writeAllAhead, writeZeros } from './write-all.ts';
+import { WriterDirectory } from './writer-directory.ts';
 
 export interface WriterOptions {
   /** `batch`: everything is on stable storage when `seal` returns. `none`: left to the system. */
@@ -51,55 +35,25 @@ export interface WriterOptions {
   readonly irregular?: boolean;
 }
 
-/** Reserved for the shard beyond what is needed now. */
-const SHARD_HEADROOM = 1 << 15;
-/** Reserved behind the records beyond what the footer needs now. */
-const FOOTER_HEADROOM = 1 << 13;
-
-interface OpenXorb {
-  readonly xorb: LocalXorb;
-  readonly fd: number;
-  /** Bytes of the file that have blocks: the records and what is reserved behind them. */
-  reserved: number;
-}
-
 /** Where the writer stood when a file was begun. */
 interface Mark {
   readonly xorbs: number;
   readonly lastCount: number;
 }
 
-/** A directory in `incoming/`, and the mark that says its writer is alive. */
-interface Registration {
-  readonly directory: string;
-  readonly mark: LivenessMark;
-}
-
 export class StoreWriter {
   readonly #store: LocalStore;
   readonly #options: WriterOptions;
-  #registration: Registration | undefined;
+  #directory: WriterDirectory | undefined;
   readonly #state: IncomingState = { xorbs: [], files: [], adopted: [] };
   readonly #filesByHash = new Map<string, LocalFile>();
-  /** Chunks of this session: key of the hash -> local xorb number * 8192 + chunk number. */
-  readonly #chunks = new Map<string, number>();
+  readonly #chunks = new SessionChunks();
   readonly #touched = new Set<string>();
   #open: OpenXorb | undefined;
-  #journal: number | undefined;
-  #journalEnd = 0;
-  #shardReserved = 0;
   /** Upper bound of what the files take in the shard. */
   #shardFileBytes = 0;
   #begun: Mark = { xorbs: 0, lastCount: 0 };
-  #fileChunks: NewChunk[] = [];
-  /** What `#chunks` said before each of them was put. */
-  #shadowed: (number | undefined)[] = [];
   readonly #finished: FinishedXorbs;
-  // Records that wait for the next writev, and where they go.
-  #pending: Uint8Array[] = [];
-  #pendingBytes = 0;
-  /** A write that the thread pool is at. Nothing that closes or truncates the open xorb may happen meanwhile. */
-  #ahead: Promise<void> | undefined;
 
   /** Not registered until `register` or the first thing that is written. Throws STORE_UNSUPPORTED. */
   constructor(store: LocalStore, options: WriterOptions) {
@@ -118,32 +72,25 @@ export class StoreWriter {
 
   /** Where everything is until it is sealed. */
   get directory(): string {
-    return this.register().directory;
+    return this.#registered().path;
   }
 
   /**
    * Registers this process with the store, which is made if needed. gc waits for those who are, so this
    * comes before anything in the store is relied on.
    */
-  register(): Registration {
-    if (this.#registration !== undefined) return this.#registration;
-    const { layout } = this.#store;
-    try {
-      layout.create();
-      const name = `${Date.now().toString(36)}-${process.pid}-${randomBytes(4).toString('hex')}`;
-      // Invisible until the mark is in place: a directory without one looks abandoned.
-      const hidden = join(layout.incoming, `.${name}`);
-      mkdirSync(hidden);
-      if (this.#options.irregular === true) writeFileSync(join(hidden, IRREGULAR_MARK), '');
-      const mark = new LivenessMark(hidden);
-      const directory = join(layout.incoming, name);
-      renameSync(hidden, directory);
-      this.#registration = { directory, mark };
-      this.#store.session = { directory, findFile: (hash) => this.findFile(hash) };
-      return this.#registration;
-    } catch (error) {
-      throw unwritable(this.#store.root, error);
-    }
+  register(): void {
+    this.#registered();
+  }
+
+  #registered(): WriterDirectory {
+    if (this.#directory !== undefined) return this.#directory;
+    const directory = this.#write(() =>
+      WriterDirectory.register(this.#store.layout, this.#options.irregular === true),
+    );
+    this.#directory = directory;
+    this.#store.session = { directory: directory.path, findFile: (hash) => this.findFile(hash) };
+    return directory;
   }
 
   /** A new file begins. Chunks put from now on belong to it until `commit`, `rollback` or the next `begin`. */
@@ -155,23 +102,12 @@ export class StoreWriter {
   #setMark(): void {
     const last = this.#state.xorbs.at(-1);
     this.#begun = { xorbs: this.#state.xorbs.length, lastCount: last?.count ?? 0 };
-    this.#fileChunks = [];
-    this.#shadowed = [];
+    this.#chunks.keep();
   }
 
   /** Place of a chunk that this session stored (the file at hand included). */
-  findChunk(
-    hashes: Uint8Array,
-    offset: number,
-  ): { readonly xorb: LocalXorb; readonly index: number } | undefined {
-    const place = this.#chunks.get(chunkKey(hashes, offset));
-    if (place === undefined) return undefined;
-    const xorb = this.#state.xorbs[place >>> 13] as LocalXorb;
-    const index = place & 8191;
-    // The key is half of the hash: compare the rest.
-    return xorb.hashes.slice(32 * index, 32 * index + 32).compare(hashes, offset, offset + 32) === 0
-      ? { xorb, index }
-      : undefined;
+  findChunk(hashes: Uint8Array, offset: number): NewChunk | undefined {
+    return this.#chunks.find(this.#state.xorbs, hashes, offset);
   }
 
   /**
@@ -179,37 +115,17 @@ export class StoreWriter {
    * decoded) and must stay unchanged until `flush`. Returns where it went.
    */
   put(hashes: Uint8Array, offset: number, payload: Uint8Array, scheme: Scheme, rawLength: number): NewChunk {
-    const stored = CHUNK_HEADER_SIZE + payload.length;
-    let open = this.#open;
-    if (open !== undefined) {
-      const { xorb } = open;
-      if (!fitsInXorb(rawBytesOf(xorb), dataEnd(xorb), xorb.count, rawLength, stored)) {
-        const full = open;
-        this.#write(() => this.#rotate(full));
-        open = undefined;
-      }
-    }
-    open ??= this.#write(() => this.#openXorb());
-    const { xorb } = open;
-    const header = Buffer.allocUnsafe(CHUNK_HEADER_SIZE);
-    encodeChunkHeader(header, 0, { storedLength: payload.length, scheme, rawLength });
-    this.#pending.push(header, payload);
-    this.#pendingBytes += stored;
-    const chunk: NewChunk = { xorb, index: xorb.count };
-    appendChunk(xorb, hashes, offset, stored, rawLength);
-    const key = chunkKey(hashes, offset);
-    this.#fileChunks.push(chunk);
-    this.#shadowed.push(this.#chunks.get(key));
-    this.#chunks.set(key, xorb.number * 8192 + chunk.index);
+    const last = this.#open;
+    if (last?.fits(rawLength, payload.length) === false) this.#write(() => this.#complete(last));
+    const open = this.#open ?? this.#write(() => this.#openXorb());
+    const chunk = { xorb: open.xorb, index: open.put(hashes, offset, payload, scheme, rawLength) };
+    this.#chunks.add(chunk, hashes, offset);
     return chunk;
   }
 
   /** Whether a chunk still fits into the open xorb: else `put` completes that and begins another. */
   fits(rawLength: number, payloadLength: number): boolean {
-    const xorb = this.#open?.xorb;
-    if (xorb === undefined) return true;
-    const stored = CHUNK_HEADER_SIZE + payloadLength;
-    return fitsInXorb(rawBytesOf(xorb), dataEnd(xorb), xorb.count, rawLength, stored);
+    return this.#open?.fits(rawLength, payloadLength) ?? true;
   }
 
   /**
@@ -217,56 +133,17 @@ export class StoreWriter {
    * as they are until `settle`, which comes before a chunk that does not fit, `commit`, `rollback` and `begin`.
    */
   async flushAhead(): Promise<void> {
-    const open = this.#open;
-    if (open === undefined || this.#pendingBytes === 0) return;
-    const end = dataEnd(open.xorb);
-    const position = end - this.#pendingBytes;
-    const buffers = this.#pending;
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    if (end > open.reserved) open.reserved = end;
-    const before = this.#ahead;
-    const writing = (async () => {
-      await before;
-      await writeAllAhead(open.fd, buffers, position);
-    })();
-    // Whoever settles hears of it.
-    writing.catch(() => {});
-    this.#ahead = writing;
-    await this.#settled(before);
+    await this.#written(this.#open?.flushAhead());
   }
 
   /** Waits for what `flushAhead` has begun. */
   async settle(): Promise<void> {
-    const ahead = this.#ahead;
-    try {
-      await this.#settled(ahead);
-    } finally {
-      if (this.#ahead === ahead) this.#ahead = undefined;
-    }
-  }
-
-  async #settled(writing: Promise<void> | undefined): Promise<void> {
-    try {
-      await writing;
-    } catch (error) {
-      throw unwritable(this.#store.root, error);
-    }
-  }
-
-  #expectSettled(): void {
-    if (this.#ahead !== undefined) throw new Error('the writer is still writing: settle comes first');
+    await this.#written(this.#open?.settle());
   }
 
   /** Hands everything put so far to the operating system; the payloads may be reused afterwards. */
   flush(): void {
-    const open = this.#open;
-    if (open === undefined || this.#pendingBytes === 0) return;
-    const end = dataEnd(open.xorb);
-    this.#write(() => writeAll(open.fd, this.#pending, end - this.#pendingBytes));
-    this.#pending = [];
-    this.#pendingBytes = 0;
-    if (end > open.reserved) open.reserved = end;
+    this.#write(() => this.#open?.flush());
   }
 
   /**
@@ -274,13 +151,15 @@ export class StoreWriter {
    * for what `seal` will write is taken from the disk now, so that a full disk shows here.
    */
   commit(file: LocalFile): void {
-    this.#expectSettled();
+    this.#open?.expectSettled();
     this.flush();
-    const frame = encodeFileFrame(file, this.#fileChunks);
+    const frame = encodeFileFrame(file, this.#chunks.ofFile);
     const shardFileBytes = this.#shardFileBytes + shardFileSize(file);
+    const directory = this.#registered();
     this.#write(() => {
-      this.#reserve(shardFileBytes);
-      this.#append(frame);
+      this.#open?.reserveFooter();
+      directory.reserveShard(shardFrameSize(this.#state.xorbs) + shardFileBytes);
+      directory.append(frame);
     });
     this.#shardFileBytes = shardFileBytes;
     this.#state.files.push(file);
@@ -290,22 +169,13 @@ export class StoreWriter {
 
   /** Forgets the chunks put since `begin`. Never fails: it is what follows a failure. */
   rollback(): void {
-    this.#expectSettled();
-    this.#pending = [];
-    this.#pendingBytes = 0;
+    this.#open?.expectSettled();
+    this.#open?.dropPending();
+    this.#chunks.forget();
     const { xorbs, lastCount } = this.#begun;
-    for (let i = this.#fileChunks.length - 1; i >= 0; i--) {
-      const { xorb, index } = this.#fileChunks[i] as NewChunk;
-      const key = chunkKey(xorb.hashes.slice(), 32 * index);
-      const before = this.#shadowed[i];
-      if (before === undefined) this.#chunks.delete(key);
-      else this.#chunks.set(key, before);
-    }
-    this.#fileChunks = [];
-    this.#shadowed = [];
     const state = this.#state.xorbs;
     if (state.length > xorbs) {
-      if (this.#open !== undefined) closeSync(this.#open.fd);
+      this.#open?.close();
       this.#open = undefined;
       for (const { number } of state.splice(xorbs)) {
         this.#finished.forget(number);
@@ -322,7 +192,7 @@ export class StoreWriter {
 
   #reopen(xorb: LocalXorb): OpenXorb | undefined {
     try {
-      return { xorb, fd: openSync(this.#path(xorb.number), 'r+'), reserved: dataEnd(xorb) };
+      return OpenXorb.reopen(this.#registered().xorb(xorb.number), xorb);
     } catch {
       // Then another one is begun, and this one completed when it is sealed.
       return undefined;
@@ -331,7 +201,7 @@ export class StoreWriter {
 
   #discard(number: number): void {
     try {
-      rmSync(this.#path(number), { force: true });
+      rmSync(this.#registered().xorb(number), { force: true });
     } catch {
       // Nobody will look at it, and it goes with the directory.
     }
@@ -339,7 +209,7 @@ export class StoreWriter {
 
   /** Takes note that a xorb was linked into `xorbs/` from another store, for the shard. */
   adopt(xorbHash: Uint8Array): void {
-    this.#write(() => this.#append(encodeAdoptedFrame(xorbHash)));
+    this.#write(() => this.#registered().append(encodeAdoptedFrame(xorbHash)));
     this.#state.adopted.push(xorbHash);
   }
 
@@ -374,76 +244,39 @@ export class StoreWriter {
     // What it wrote was committed, or is not wanted.
     await this.settle().catch(() => {});
     this.rollback();
-    if (this.#registration === undefined) return;
-    const { directory, mark } = this.#registration;
+    const directory = this.#directory;
+    if (directory === undefined) return;
     try {
-      if (this.#open !== undefined) {
-        closeSync(this.#open.fd);
-        this.#open = undefined;
-      }
-      if (this.#journal !== undefined) {
-        closeSync(this.#journal);
-        this.#journal = undefined;
-      }
-      await sealIncoming(this.#store, directory, this.#state, {
+      this.#open?.close();
+      this.#open = undefined;
+      directory.closeJournal();
+      await sealIncoming(this.#store, directory.path, this.#state, {
         ...this.#options,
         touched: this.#touched,
         finished: this.#finished,
       });
-      await recoverDeadWriters(this.#store, directory, this.#options);
+      await recoverDeadWriters(this.#store, directory.path, this.#options);
       // While it still counts as alive: a rescuer must not take over what is being removed.
-      removeIncoming(directory);
+      removeIncoming(directory.path);
     } finally {
       this.#store.session = undefined;
-      mark.close();
+      directory.leave();
     }
   }
 
   #openXorb(): OpenXorb {
-    const xorb = newLocalXorb(this.#state.xorbs.length);
-    const fd = openSync(this.#path(xorb.number), 'w+', 0o666);
-    this.#state.xorbs.push(xorb);
-    this.#open = { xorb, fd, reserved: 0 };
+    const number = this.#state.xorbs.length;
+    this.#open = OpenXorb.create(this.#registered().xorb(number), number);
+    this.#state.xorbs.push(this.#open.xorb);
     return this.#open;
   }
 
   /** The open xorb is full: completes its file. */
-  #rotate(open: OpenXorb): void {
-    this.#expectSettled();
-    this.flush();
+  #complete(open: OpenXorb): void {
+    open.expectSettled();
+    open.flush();
     this.#finished.add(open.fd, open.xorb);
     this.#open = undefined;
-  }
-
-  /** Makes sure of disk space for the open xorb's footer and for a shard with files of so many bytes. */
-  #reserve(shardFileBytes: number): void {
-    const open = this.#open;
-    if (open !== undefined) {
-      const needed = dataEnd(open.xorb) + footerLength(open.xorb.count);
-      if (needed > open.reserved) {
-        writeZeros(open.fd, open.reserved, needed + FOOTER_HEADROOM);
-        open.reserved = needed + FOOTER_HEADROOM;
-      }
-    }
-    const needed = shardFrameSize(this.#state.xorbs) + shardFileBytes;
-    if (needed > this.#shardReserved) {
-      // Ahead of the need, so that not every small file costs a write.
-      const ahead = needed + SHARD_HEADROOM;
-      const fd = openSync(join(this.directory, SHARD_RESERVE), this.#shardReserved === 0 ? 'w' : 'r+');
-      try {
-        writeZeros(fd, this.#shardReserved, ahead);
-      } finally {
-        closeSync(fd);
-      }
-      this.#shardReserved = ahead;
-    }
-  }
-
-  #append(frame: Buffer): void {
-    this.#journal ??= openSync(join(this.directory, JOURNAL), 'w', 0o666);
-    // Positional, so that a frame cut short by a full disk is overwritten by the next.
-    writeAll(this.#journal, [frame], this.#journalEnd);
-    this.#journalEnd += frame.length;
   }
 
   /** Gives what the system says about a failed write its place, and what to do about it. */
@@ -455,30 +288,12 @@ export class StoreWriter {
     }
   }
 
-  #path(number: number): string {
-    return join(this.directory, `${number}.xorb`);
+  /** As `#write`, of a write that is under way. */
+  async #written(writing: Promise<void> | undefined): Promise<void> {
+    try {
+      await writing;
+    } catch (error) {
+      throw unwritable(this.#store.root, error);
+    }
   }
-}
-
-/** Terms of a file as its chunks come: merges what continues in the same xorb. */
-export function extendTerms(
-  terms: LocalTerm[],
-  xorbHash: Uint8Array | undefined,
-  local: number,
-  index: number,
-  rawLength: number,
-): boolean {
-  const last = terms.at(-1);
-  const same = last !== undefined && last.end === index && last.local === local && last.xorbHash === xorbHash;
-  if (same) {
-    last.end++;
-    last.rawBytes += rawLength;
-    return true;
-  }
-  terms.push({ xorbHash, local, start: index, end: index + 1, rawBytes: rawLength });
-  return false;
-}
-
-function chunkKey(hashes: Uint8Array, offset: number): string {
-  return Buffer.prototype.latin1Slice.call(hashes, offset, offset + 16);
 }

@@ -137,7 +137,7 @@ class FetchSession {
 
   async run(wanted: readonly WantedFile[]): Promise<void> {
     try {
-      const { directory } = this.#writer.register();
+      const { directory } = this.#writer;
       await recoverDeadWriters(this.#local, directory, this.#options.writer);
       // What a killed fetch had acknowledged is published now.
       this.#local.catalog.refresh();

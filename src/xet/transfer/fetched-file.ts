@@ -7,8 +7,8 @@ import { Git2dbError } from '../errors.ts';
 import { fileHash } from '../hash/merkle.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import { ByteList } from '../store/byte-list.ts';
-import type { LocalTerm } from '../store/journal.ts';
-import { extendTerms, type StoreWriter } from '../store/writer.ts';
+import { extendTerms, type LocalTerm } from '../store/journal.ts';
+import type { StoreWriter } from '../store/writer.ts';
 
 /** New bytes after which a segment is committed. */
 const SEGMENT_BYTES = 64 << 20;

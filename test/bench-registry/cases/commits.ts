@@ -1,13 +1,13 @@
 /** What worktrees of ten commits take together, each commit other than the one before it in 1 % of the bytes. */
 import { join } from 'node:path';
 import type { Worktree } from '../../../src/registry/worktree/index.ts';
+import type { MedianReport } from '../../bench-shared/median-report.ts';
 import { commandMs, diskBytes, settle, workMs } from '../commands.ts';
 import { STEPS } from '../inputs.ts';
-import type { RegistryReport } from '../report.ts';
 import type { Stage } from '../stage.ts';
 import { OURS, ROW, WORKTREE_ADD } from '../targets.ts';
 
-export async function commits(stage: Stage, report: RegistryReport): Promise<void> {
+export async function commits(stage: Stage, report: MedianReport): Promise<void> {
   const plain = stage.freshName();
   await commandMs(stage.plainCommand(plain, 'c1'), { cwd: stage.repository });
   settle(stage.dir);

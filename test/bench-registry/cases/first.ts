@@ -1,11 +1,11 @@
 /** The first worktree of a tree, with its layer, against a plain one. */
 import type { Worktree } from '../../../src/registry/worktree/index.ts';
+import type { MedianReport } from '../../bench-shared/median-report.ts';
 import { commandMs, settle, workMs } from '../commands.ts';
-import type { RegistryReport } from '../report.ts';
 import { missingBackend, type OverlayBackend, type Stage } from '../stage.ts';
 import { FUSE, KERNEL, ROW, WORKTREE_ADD } from '../targets.ts';
 
-export async function first(stage: Stage, report: RegistryReport, rounds: number): Promise<void> {
+export async function first(stage: Stage, report: MedianReport, rounds: number): Promise<void> {
   for (let round = 1; round <= rounds; round++) {
     for (const [backend, name] of [
       ['kernel', KERNEL],
@@ -28,7 +28,7 @@ export async function first(stage: Stage, report: RegistryReport, rounds: number
 
 async function ours(
   stage: Stage,
-  report: RegistryReport,
+  report: MedianReport,
   backend: OverlayBackend,
   name: string,
 ): Promise<void> {

@@ -1,9 +1,9 @@
 /** Operations through a handle of a warm process, against the git command that answers the same. */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { GitManager } from '../../../src/registry/git-manager.ts';
-import { run } from '../../bench-mount/contenders.ts';
+import type { MedianReport } from '../../bench-shared/median-report.ts';
+import { run } from '../../bench-shared/run.ts';
 import { commandMs, ENV, RACY_MS, workMs } from '../commands.ts';
-import type { RegistryReport } from '../report.ts';
 import type { Stage } from '../stage.ts';
 import { GIT, OURS, ROW } from '../targets.ts';
 
@@ -11,7 +11,7 @@ export async function handle(
   stage: Stage,
   history: string,
   sizes: { readonly commits: number; readonly blobs: number },
-  report: RegistryReport,
+  report: MedianReport,
   rounds: number,
 ): Promise<void> {
   const cwd = stage.repository;

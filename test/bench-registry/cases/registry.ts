@@ -9,9 +9,9 @@ import { emptyMetadata, type RepositoryRecord } from '../../../src/registry/meta
 import { replaceMetadata } from '../../../src/registry/metadata-file.ts';
 import { registryLayout } from '../../../src/registry/registry-layout.ts';
 import { RepoId } from '../../../src/registry/repo-id.ts';
-import { run } from '../../bench-mount/contenders.ts';
+import type { MedianReport } from '../../bench-shared/median-report.ts';
+import { run } from '../../bench-shared/run.ts';
 import { ENV, settle, workMs } from '../commands.ts';
-import type { RegistryReport } from '../report.ts';
 import { OURS, ROW } from '../targets.ts';
 
 /** Look-ups that are timed together. */
@@ -20,7 +20,7 @@ const LOOK_UPS = 1000;
 export async function registry(
   dir: string,
   repositories: number,
-  report: RegistryReport,
+  report: MedianReport,
   rounds: number,
 ): Promise<void> {
   const root = join(dir, 'large-registry');

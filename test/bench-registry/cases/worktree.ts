@@ -7,10 +7,10 @@ import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Worktree } from '../../../src/registry/worktree/index.ts';
-import { TOP } from '../../bench-mount/contenders.ts';
+import { TOP } from '../../bench-shared/environment.ts';
+import type { MedianReport } from '../../bench-shared/median-report.ts';
 import { commandMs, diskBytes, ENV, RACY_MS, settle, workMs } from '../commands.ts';
 import { missingTracer, openedFiles } from '../content-reads.ts';
-import type { RegistryReport } from '../report.ts';
 import { missingBackend, missingPeer, type OverlayBackend, PEER_SETTINGS, type Stage } from '../stage.ts';
 import { BARE_NODE, COMMAND, FUSE, KERNEL, PEER, PLAIN, ROW, WORKTREE_ADD } from '../targets.ts';
 
@@ -23,7 +23,7 @@ const BACKENDS = [
   ['fuse', FUSE],
 ] as const satisfies readonly (readonly [OverlayBackend, string])[];
 
-export async function worktree(stage: Stage, report: RegistryReport, rounds: number): Promise<void> {
+export async function worktree(stage: Stage, report: MedianReport, rounds: number): Promise<void> {
   const settled = await settledTree(stage);
   const first: Worktree[] = [];
   const ready: (readonly [OverlayBackend, string])[] = [];
@@ -65,7 +65,7 @@ async function settledTree(stage: Stage): Promise<string> {
   return path;
 }
 
-async function plainRound(stage: Stage, report: RegistryReport): Promise<void> {
+async function plainRound(stage: Stage, report: MedianReport): Promise<void> {
   const name = stage.freshName();
   settle(stage.dir);
   report.enter(
@@ -81,7 +81,7 @@ async function plainRound(stage: Stage, report: RegistryReport): Promise<void> {
 
 async function oursRound(
   stage: Stage,
-  report: RegistryReport,
+  report: MedianReport,
   backend: OverlayBackend,
   name: string,
 ): Promise<void> {
@@ -99,7 +99,7 @@ async function oursRound(
   await stage.remove(made!);
 }
 
-async function peerRound(stage: Stage, report: RegistryReport, layers: readonly string[]): Promise<void> {
+async function peerRound(stage: Stage, report: MedianReport, layers: readonly string[]): Promise<void> {
   const tree = stage.peerTree(stage.freshName(), layers);
   try {
     report.enter(ROW.status, PEER, await commandMs(PEER_STATUS, { cwd: tree.path }));
@@ -122,7 +122,7 @@ function commandLine(stage: Stage, name: string): string[] {
   return [process.execPath, PROGRAM, 'worktree', 'add', ...options, 'bench', 'main', stage.path(name)];
 }
 
-async function commandRound(stage: Stage, report: RegistryReport): Promise<void> {
+async function commandRound(stage: Stage, report: MedianReport): Promise<void> {
   const name = stage.freshName();
   settle(stage.dir);
   report.enter(ROW.create, COMMAND, await commandMs(commandLine(stage, name), { cwd: stage.dir }));
@@ -140,7 +140,7 @@ function missingCommand(): string | undefined {
 
 async function countReads(
   stage: Stage,
-  report: RegistryReport,
+  report: MedianReport,
   ready: readonly (readonly [OverlayBackend, string])[],
   layers: readonly string[],
   peer: string | undefined,

@@ -3,13 +3,15 @@ import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import { sameContent } from '../../bench/inputs.ts';
 import type { RemoteBench } from '../bench.ts';
+import { pushAndCloneByLfs } from '../git-lfs.ts';
 import { missingNginx } from '../servers.ts';
-import { CURL, LFS, OURS, ROW } from '../targets.ts';
+import { CURL, OURS, ROW } from '../targets.ts';
 
 export async function large(bench: RemoteBench): Promise<void> {
   const file = bench.inputs.file('random', bench.options.sizeMb * 2 ** 20);
+  const lfs = () => pushAndCloneByLfs(bench, file, 'large.bin', { push: ROW.push, clone: ROW.clone });
   for (let round = 0; round < bench.options.rounds; round++) {
-    const turns = [() => ours(bench, file), () => curl(bench, file), () => lfs(bench, file)];
+    const turns = [() => ours(bench, file), () => curl(bench, file), lfs];
     for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn();
   }
 }
@@ -51,26 +53,4 @@ async function curl(bench: RemoteBench, file: string): Promise<void> {
   const fetch = await user.measure(['curl', '-sS', '--fail', '-o', 'large.bin', url], folder);
   report.enter(ROW.fetch, CURL, 1000 * fetch.wallS);
   for (const path of [root, folder]) rmSync(path, { recursive: true, force: true });
-}
-
-async function lfs(bench: RemoteBench, file: string): Promise<void> {
-  const missing = missingNginx() ?? bench.missingLfs;
-  if (missing !== undefined) return bench.report.skip(ROW.clone, LFS, missing);
-  const { arena, report } = bench;
-  const nginx = await arena.nginx();
-  await using _nginx = nginx.server;
-  await using server = await arena.lfs(nginx);
-  const user = await arena.user('git-lfs', { 'lfs.url': server.url });
-  // Small as it is, git's own part comes from a directory: our server would ask for the content.
-  const url = arena.folder('bare');
-  await user.run(['git', 'init', '-q', '--bare', '-b', 'main', url], arena.dir);
-  const folder = await user.repository(url);
-  await user.commit(folder, file, 'large.bin');
-  const push = await user.measure(['git', 'lfs', 'push', 'origin', 'main'], folder);
-  report.enter(ROW.push, LFS, 1000 * push.wallS);
-  await user.run(['git', 'push', '-q', '--no-verify', 'origin', 'main'], folder);
-  const whole = join(arena.folder('clone'), 'tree');
-  const clone = await user.measure(['git', 'clone', '-q', url, whole], arena.dir);
-  report.enter(ROW.clone, LFS, 1000 * clone.wallS);
-  for (const path of [folder, whole, nginx.root, url]) rmSync(path, { recursive: true, force: true });
 }

@@ -2,16 +2,17 @@
 import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { RemoteBench } from '../bench.ts';
+import { pushAndCloneByLfs } from '../git-lfs.ts';
 import type { RunningServer } from '../servers.ts';
-import { missingNginx } from '../servers.ts';
-import { LFS, OURS, ROW } from '../targets.ts';
+import { OURS, ROW } from '../targets.ts';
 
 const FILE_SIZE = 256 * 1024;
 
 export async function many(bench: RemoteBench): Promise<void> {
   const files = bench.inputs.files(bench.options.many, FILE_SIZE);
+  const lfs = () => pushAndCloneByLfs(bench, files, 'files', { push: ROW.manyPush, clone: ROW.manyClone });
   for (let round = 0; round < bench.options.rounds; round++) {
-    const turns = [() => ours(bench, files), () => lfs(bench, files)];
+    const turns = [() => ours(bench, files), lfs];
     for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn();
   }
 }
@@ -36,28 +37,6 @@ async function ours(bench: RemoteBench, files: string): Promise<void> {
   report.enter(ROW.manyCloneRequests, OURS, (await requests(server)) - pushed - 1, 'count');
   await user.run(['diff', '-r', files, join(whole, 'data/files')], arena.dir);
   for (const path of [home, folder, whole]) rmSync(path, { recursive: true, force: true });
-}
-
-async function lfs(bench: RemoteBench, files: string): Promise<void> {
-  const missing = missingNginx() ?? bench.missingLfs;
-  if (missing !== undefined) return bench.report.skip(ROW.manyClone, LFS, missing);
-  const { arena, report } = bench;
-  const nginx = await arena.nginx();
-  await using _nginx = nginx.server;
-  await using server = await arena.lfs(nginx);
-  const user = await arena.user('git-lfs', { 'lfs.url': server.url });
-  // Small as it is, git's own part comes from a directory: our server would ask for the content.
-  const url = arena.folder('bare');
-  await user.run(['git', 'init', '-q', '--bare', '-b', 'main', url], arena.dir);
-  const folder = await user.repository(url);
-  await user.commit(folder, files, 'files');
-  const push = await user.measure(['git', 'lfs', 'push', 'origin', 'main'], folder);
-  report.enter(ROW.manyPush, LFS, 1000 * push.wallS);
-  await user.run(['git', 'push', '-q', '--no-verify', 'origin', 'main'], folder);
-  const whole = join(arena.folder('clone'), 'tree');
-  const clone = await user.measure(['git', 'clone', '-q', url, whole], arena.dir);
-  report.enter(ROW.manyClone, LFS, 1000 * clone.wallS);
-  for (const path of [folder, whole, nginx.root, url]) rmSync(path, { recursive: true, force: true });
 }
 
 /** All that the server has answered so far, by its own count. */

@@ -14,7 +14,7 @@ export async function startup(bench: Bench): Promise<void> {
   const firstFile = join(bench.arena.dir, 'first-file');
   writeFileSync(firstFile, HANDSHAKE + CLEAN_ONE);
   await bench.interleaved('startup', ['handshake', 'first file'], async (contender) => {
-    const command = contender.config.find(([key]) => key.endsWith('.process'))?.[1];
+    const command = Object.entries(contender.config).find(([key]) => key.endsWith('.process'))?.[1];
     // Which BLAKE3 is used makes no difference to the start.
     if (command === undefined || contender.name === OURS_WASM) return;
     const repository = bench.arena.repository(contender);

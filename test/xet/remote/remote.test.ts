@@ -67,6 +67,13 @@ test('what is no address is refused without showing what may be secret', (t) => 
     's3://user:secret@bucket',
     's3://?secret',
     'file://host/x',
+    'file:///x?secret',
+    'file:///x%00',
+    'file:///x%0Ay',
+    'https://@host/x',
+    'https:///user:secret@host/x',
+    'https://host/x?',
+    's3://bucket/x?region=eu&other=secret',
     'cas+ftp://secret@x',
   ]) {
     const error = t.throws(() => parseAddress(text), { instanceOf: Git2dbError }, text);

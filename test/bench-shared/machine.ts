@@ -2,6 +2,13 @@
 import { spawnSync } from 'node:child_process';
 import { arch, cpus, release } from 'node:os';
 
+/** For `machine`. */
+export const FUSE_OVERLAYFS_VERSION = [
+  'sh',
+  '-c',
+  'fuse-overlayfs --version | sed -n "s/^fuse-overlayfs: //p"',
+] as const;
+
 /** `programs`: by the name to show, the command that tells the version in its first line. */
 export function machine(programs: Readonly<Record<string, readonly string[]>> = {}): Record<string, string> {
   const first = ([program, ...args]: readonly string[]) =>

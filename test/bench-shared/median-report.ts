@@ -1,7 +1,20 @@
 /** Medians of all rounds, how they compare, and what became of the targets. */
 import { formatBytes } from '../../src/cli/output.ts';
-import { markdownTable } from '../bench/report.ts';
-import { TARGETS, type Target, type Unit } from './targets.ts';
+import { markdownTable } from './markdown-table.ts';
+
+export type Unit = 'ms' | 'bytes' | 'count';
+
+export interface Target {
+  readonly name: string;
+  readonly row: string;
+  readonly contender: string;
+  /** The contender to divide by. */
+  readonly over?: string;
+  /** The contender to take away. */
+  readonly less?: string;
+  readonly limit: number;
+  readonly atLeast?: true;
+}
 
 export interface Measurement {
   readonly row: string;
@@ -26,7 +39,7 @@ interface Line {
   readonly count: number;
 }
 
-export class RegistryReport {
+export class MedianReport {
   readonly measurements: Measurement[] = [];
   /** Why a contender has no figure in a row. */
   readonly missing = new Map<string, string>();
@@ -34,13 +47,25 @@ export class RegistryReport {
   failed = false;
   readonly #targets: readonly Target[];
 
-  constructor(targets: readonly Target[] = TARGETS) {
+  constructor(targets: readonly Target[]) {
     this.#targets = targets;
   }
 
   enter(row: string, contender: string, value: number, unit: Unit = 'ms'): void {
     this.measurements.push({ row, contender, unit, value });
     process.stderr.write(`${row}, ${contender}: ${formatValue(value, unit)}\n`);
+  }
+
+  /** Runs a case; where it fails, that is told, and the others go on. */
+  async attempt(name: string, work: () => Promise<void>): Promise<void> {
+    try {
+      await work();
+    } catch (error) {
+      const reason = error instanceof Error ? error.message : String(error);
+      process.stderr.write(`${name} failed: ${error instanceof Error ? error.stack : reason}\n`);
+      this.skip(name, 'all that follows', `failed: ${reason.split('\n')[0]!.slice(0, 200)}`);
+      this.failed = true;
+    }
   }
 
   skip(row: string, contender: string, reason: string): void {
@@ -80,6 +105,12 @@ export class RegistryReport {
       const found = (ours - less) / over;
       return [{ target, found, ok: target.atLeast ? found >= target.limit : found <= target.limit }];
     });
+  }
+
+  /** For `--json`. */
+  document(): object {
+    const missing = Object.fromEntries(this.missing);
+    return { measurements: this.measurements, missing, targets: this.verdicts() };
   }
 
   text(): string {
@@ -131,7 +162,7 @@ export class RegistryReport {
 }
 
 /** Of sorted values. */
-function median(values: readonly number[]): number {
+export function median(values: readonly number[]): number {
   const middle = values.length >> 1;
   return values.length % 2 === 1 ? values[middle]! : (values[middle - 1]! + values[middle]!) / 2;
 }

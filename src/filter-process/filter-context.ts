@@ -1,0 +1,57 @@
+/** What the conversions of one filter process share; each is opened when it is first needed. */
+import type { FilterConfig } from './config.ts';
+import { Content } from './content.ts';
+import { ContentFetcher } from './content-fetcher.ts';
+import { StagedPointers } from './staged-pointer.ts';
+
+export type Report = (message: string) => void;
+
+/** Which pointers a filter writes and reads. */
+export type PointerKind = 'xet' | 'lfs';
+
+export class FilterContext {
+  readonly kind: PointerKind;
+  readonly report: Report;
+  readonly #loadConfig: () => FilterConfig;
+  #content: Content | undefined;
+  #fetcher: ContentFetcher | undefined;
+  #staged: StagedPointers | undefined;
+
+  /** `loadConfig` is called once, at the first file; `report` prints a line for the user. */
+  constructor(loadConfig: () => FilterConfig, report: Report, kind: PointerKind) {
+    this.#loadConfig = loadConfig;
+    this.report = report;
+    this.kind = kind;
+  }
+
+  get content(): Content {
+    this.#content ??= new Content(this.#loadConfig(), this.report);
+    return this.#content;
+  }
+
+  get config(): FilterConfig {
+    return this.content.config;
+  }
+
+  get fetcher(): ContentFetcher {
+    this.#fetcher ??= new ContentFetcher({ cwd: process.cwd(), env: process.env });
+    return this.#fetcher;
+  }
+
+  get staged(): StagedPointers {
+    this.#staged ??= new StagedPointers(this.config);
+    return this.#staged;
+  }
+
+  /** Whether missing content may be fetched. */
+  mayFetch(): boolean {
+    return this.config.mayFetch(this.kind);
+  }
+
+  /** Publishes what was stored. */
+  async close(): Promise<void> {
+    this.#staged?.close();
+    await this.#fetcher?.close();
+    await this.#content?.seal();
+  }
+}
