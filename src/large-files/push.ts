@@ -69,10 +69,10 @@ export async function pushContent(
   range: PushedRange,
   options: PushContentOptions,
 ): Promise<PushContentResult> {
-  const { remote, url, signal } = options;
+  const { remote, url, env, signal } = options;
   await using remotes = new ContentRemotes(options);
   const found = new Map<string, PushedPointer>();
-  for await (const pushed of pushedPointers(remotes.git.repository, { ...range, signal })) {
+  for await (const pushed of pushedPointers(remotes.git.repository, { ...range, env, signal })) {
     const { pointer } = pushed;
     if (pointer.size === 0) continue;
     const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : pointer.hash;

@@ -15,6 +15,7 @@ import type {
 } from '../../large-files/fetch.ts';
 import type { FsckOptions, FsckReport } from '../../large-files/fsck.ts';
 import type { CollectOptions, CollectResult } from '../../large-files/gc.ts';
+import type { HookChange } from '../../large-files/hook-files.ts';
 import type { LargeFile } from '../../large-files/list.ts';
 import type { DryPull, PullOptions, PullResult } from '../../large-files/pull.ts';
 import type { PushContentOptions, PushContentResult } from '../../large-files/push.ts';
@@ -26,8 +27,9 @@ import { XetConfig } from '../../xet/xet-config.ts';
 import { XetStorage } from '../../xet/xet-storage.ts';
 import { setUpLargeFiles } from '../filter-setup.ts';
 import type { GitPlace } from '../git-place.ts';
+import { installPushHook, type PushHookOptions } from '../push-hook.ts';
 import { trustSettings } from '../trust.ts';
-import { wholeEnvironment } from '../whole-environment.ts';
+import { fullEnvironment } from '../whole-environment.ts';
 import { completeWorktrees } from '../worktree/completion.ts';
 import type { WorktreeHome } from '../worktree/driver.ts';
 
@@ -209,6 +211,14 @@ export class XetFacet {
   }
 
   /**
+   * Makes a plain `git push` send the content of large files, by a pre-push hook. Throws REFUSED where another hook
+   * stands, unless `chain`: that one is kept then, and runs after ours.
+   */
+  async installHook(options: PushHookOptions = {}): Promise<HookChange[]> {
+    return installPushHook(this.#place, options);
+  }
+
+  /**
    * The content of the pointer `pointer` (of a file that was not smudged), from this repository's store or
    * one of a remote on this machine. Throws INVALID_POINTER, CONTENT_MISSING, CONTENT_DAMAGED: whoever
    * asked never gets the pointer's text for the content.
@@ -264,8 +274,7 @@ export async function largeFileSurroundings(place: GitPlace): Promise<Surroundin
       { data: { path: cwd } },
     );
   }
-  const env = definedOnly({ ...process.env, ...wholeEnvironment(place.env) });
-  for (const name of Object.keys(env)) if (NAMES_A_REPOSITORY.test(name)) delete env[name];
+  const env = fullEnvironment(place.env);
   const { neutralized } = await trustSettings(place.trusted, place, { env });
   const keys = neutralized.map(({ key }) => key);
   const hook = join(place.commonDir, 'hooks', 'post-index-change');
@@ -284,13 +293,6 @@ export async function largeFileSurroundings(place: GitPlace): Promise<Surroundin
     `${cwd} is not trusted, and ${reason}, which git would run for large files: ${remedy}, or trust the repository`,
     { data: { path: cwd, keys } },
   );
-}
-
-const NAMES_A_REPOSITORY =
-  /^GIT_(?:ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|CONFIG|DIR|GRAFT_FILE|IMPLICIT_WORK_TREE|INDEX_FILE|INTERNAL_SUPER_PREFIX|OBJECT_DIRECTORY|PREFIX|SHALLOW_FILE|WORK_TREE|(?:LITERAL|GLOB|NOGLOB|ICASE)_PATHSPECS)$/;
-
-function definedOnly(env: Record<string, string | undefined>): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined));
 }
 
 function isExecutable(path: string): boolean {
