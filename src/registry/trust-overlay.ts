@@ -182,9 +182,20 @@ function filters(overlay: Overlay): void {
     }
     for (const [name, entry] of parts) {
       if (name === 'process' && hasUsers && !users('process')) throw cannotReplace(entry);
+      if (driver === 'xet' && isOurSetting(name, entry)) {
+        // The registry has written it, and the user has installed the same program for all: nothing is held off.
+        overlay.config.push([entry.key, overlay.user(entry.key) ?? entry.value!]);
+        continue;
+      }
       overlay.replace(entry, name === 'required' ? 'false' : '');
     }
   }
+}
+
+function isOurSetting(name: string, { value }: ScopedEntry): boolean {
+  return name === 'process'
+    ? value !== undefined && value === filterCommand()
+    : name === 'required' && value === 'true';
 }
 
 /** Our own driver keeps working; whoever wrote the setting, what runs is the program of this installation. */
