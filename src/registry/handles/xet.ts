@@ -129,7 +129,10 @@ export class XetFacet {
     return pushContent(range, { dryRun: false, warn: ignore, ...rest, ...there, remote, mayPrompt: false });
   }
 
-  /** Fetches content into the store: of the index, of `refs`, or (`all`) of the whole history. */
+  /**
+   * Fetches content into the store: of the index, of `refs`, or (`all`) of the whole history. Overlay worktrees that
+   * lack some of it get it; see `worktree().complete`.
+   */
   async fetch(
     options: Partial<Omit<FetchContentsOptions, 'cwd' | 'env' | 'mayPrompt'>> = {},
   ): Promise<FetchContentsResult> {
@@ -138,6 +141,7 @@ export class XetFacet {
       remote: undefined,
       refs: [],
       all: false,
+      recent: false,
       recentDays: undefined,
       include: [],
       exclude: [],
