@@ -3,6 +3,7 @@ import { quotePath } from '../../filter-process/trace.ts';
 import type { FetchedFile, FetchResult } from '../../large-files/fetch.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
+import { completeWorktreesHere } from '../complete-worktrees.ts';
 import { formatBytes } from '../output.ts';
 import { withBar } from './xet-push.ts';
 
@@ -10,7 +11,8 @@ export const xetFetch = defineCommand({
   path: ['xet', 'fetch'],
   summary: 'Get content from remotes into the store',
   description: `Fetches the content of pointers that the store does not have yet. The work tree is left
-alone: "git2db xet pull" fetches what that lacks and writes it.
+alone: "git2db xet pull" fetches what that lacks and writes it. (Overlay worktrees of a
+registry that lack content get it in the tree that they share.)
 
 Without REF it is the content of the index, without what a sparse checkout leaves out;
 with REF that of these branches, tags or commits; with --all that of the whole history.
@@ -85,6 +87,8 @@ JSON: {"dryRun","wireBytes","files":[{"path","kind","hash","size","outcome","mes
         onProgress: (event) => bar.show(event),
       }),
     );
+    if (result.files.some(({ outcome }) => outcome === 'moved'))
+      await completeWorktreesHere(context, context.interruptible());
     if (context.json) output.json(documentOf(result, dryRun));
     else describe(result, dryRun, context);
     return reportFailures(result, context);

@@ -99,10 +99,15 @@ export class XetFacet {
   ): Promise<PullResult> {
     const { pull } = await import('../../large-files/pull.ts');
     const { paths = [], warn = ignore, ...rest } = options;
-    if (this.#home !== undefined && paths.length === 0) {
-      await completeWorktrees(this.#place, this.#home, { signal: options.signal });
-    }
-    return pull({ ...(await this.#there()), ...rest, pathspecs: paths, warn });
+    const onContent = () => this.#complete(options.signal);
+    return pull({ ...(await this.#there()), ...rest, pathspecs: paths, warn, onContent });
+  }
+
+  /** True if a worktree shows content now that it did not before. */
+  async #complete(signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.#home === undefined) return false;
+    const reports = await completeWorktrees(this.#place, this.#home, { signal });
+    return reports.some(({ outcome }) => outcome === 'moved');
   }
 
   /**
@@ -137,7 +142,7 @@ export class XetFacet {
     options: Partial<Omit<FetchContentsOptions, 'cwd' | 'env' | 'mayPrompt'>> = {},
   ): Promise<FetchContentsResult> {
     const { fetch } = await import('../../large-files/fetch.ts');
-    return fetch({
+    const result = await fetch({
       remote: undefined,
       refs: [],
       all: false,
@@ -152,6 +157,8 @@ export class XetFacet {
       ...(await this.#there()),
       mayPrompt: false,
     });
+    if (result.files.some(({ outcome }) => outcome === 'moved')) await this.#complete(options.signal);
+    return result;
   }
 
   /** Drops content that a remote provably holds from the store of this machine; a dry run unless told. */
