@@ -170,7 +170,7 @@ export async function prePushHook(
 ): Promise<{ readonly state: HookState; readonly place: string }> {
   const run = runOf({ cwd });
   const { path, state } = findHooks(await hooksDirectory(run)).get('pre-push')!;
-  if (state !== 'ours' && isOurCommand(await configuredHook(run)) && (await gitAtLeast('2.54')))
+  if (state !== 'ours' && isOurCommand(await configuredHook(run, [])) && (await gitAtLeast('2.54')))
     return { state: 'ours', place: CONFIG_HOOK };
   return { state, place: path };
 }
@@ -299,8 +299,12 @@ async function recall(run: HookRun, name: HookName): Promise<string | undefined>
   return status === 0 ? stdout.toString('latin1').replace(/\0$/, '') : undefined;
 }
 
-async function configuredHook(run: HookRun): Promise<string | undefined> {
-  const text = await gitText(['config', '--local', '--get', CONFIG_HOOK_COMMAND], {
+/** `scope`: nothing for what is in force, whoever's file says it. */
+async function configuredHook(
+  run: HookRun,
+  scope: readonly string[] = ['--local'],
+): Promise<string | undefined> {
+  const text = await gitText(['config', ...scope, '--get', CONFIG_HOOK_COMMAND], {
     ...run,
     okStatus: [0, 1],
   });
