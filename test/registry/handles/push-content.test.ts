@@ -3,12 +3,17 @@ import { execFileSync } from 'node:child_process';
 import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { EXIT_CODES } from '../../../src/exit-codes.ts';
+import { repositoryAt } from '../../../src/git/repository.ts';
 import { resolveConfig } from '../../../src/registry/config.ts';
 import { GitManager } from '../../../src/registry/git-manager.ts';
+import { openPlace } from '../../../src/registry/git-place.ts';
 import { Git2DB } from '../../../src/registry/git2db.ts';
 import type { PushOptions } from '../../../src/registry/handles/push.ts';
+import { RemoteManager } from '../../../src/registry/handles/remote.ts';
 import type { RepositoryHandle } from '../../../src/registry/repository-handle.ts';
 import { Git2dbError } from '../../../src/xet/errors.ts';
+import { cli } from '../../cli/run.ts';
 import { isolateProcess } from '../../helpers/git-sandbox.ts';
 import { createXetSandbox, randomBytes, TRACKED, type XetSandbox } from '../../helpers/xet-sandbox.ts';
 import { createServerRig } from '../../server/rig.ts';
@@ -261,6 +266,57 @@ test('clones and worktrees see to the hook unless told not to; what is not the r
   t.is(warnings.length, 1);
   t.regex(warnings[0]!, /core\.hooksPath.*--chain-hooks/);
   t.deepEqual(readdirSync(shared), []);
+});
+
+test('git2db push tells what became of each file, and leaves content out when told', async (t) => {
+  const rig = await createRig(t);
+  const clone = await rig.clone('a');
+  const env = { ...rig.sandbox.env };
+  const push = async (...args: string[]) => {
+    const { code, stdout, stderr } = await cli(['push', '.', 'origin', ...args], { cwd: clone.dir, env });
+    return { code, stderr, document: stdout === '' ? undefined : JSON.parse(stdout) };
+  };
+  await clone.add('one.bin', 1);
+  const dry = await push('main', '--json', '--dry-run');
+  t.is(dry.code, 0, dry.stderr);
+  t.like(dry.document.content[0].files[0], {
+    path: 'one.bin',
+    kind: 'xet',
+    outcome: 'missing',
+    message: null,
+  });
+  const { code, stderr } = await cli(['push'], { cwd: clone.dir, env });
+  t.is(code, 0, stderr);
+  t.regex(stderr, /1 file \(.*\) sent to .*hub\/xet/);
+  t.notRegex(stderr, /hooks that did not run/);
+
+  await clone.add('gone.bin', 2);
+  rmSync(rig.registry.home.store!, { recursive: true });
+  const refused = await push('main', '--json');
+  t.is(refused.code, EXIT_CODES.CONTENT_MISSING);
+  t.regex(refused.stderr, /nothing was pushed.*gone\.bin/s);
+  const without = await push('main', '--json', '--no-content');
+  t.is(without.code, 0, without.stderr);
+  t.deepEqual(without.document.content, []);
+});
+
+test('bare clones push content, and places that only another mount namespace sees', async (t) => {
+  const rig = await createRig(t);
+  const bare = await rig.clone('bare', { bare: true });
+  const tree = await bare.handle.worktree().create({ ref: 'main', newBranch: 'side', driver: 'vfs' });
+  writeFileSync(join(tree.path, 'one.bin'), randomBytes(1, 100_000));
+  await rig.sandbox.git(['add', '.'], { cwd: tree.path });
+  await rig.sandbox.git(['commit', '-q', '-m', 'one'], { cwd: tree.path });
+  t.deepEqual(await outcomes(bare, { refs: 'side' }), { 'one.bin': 'sent' });
+  writeFileSync(join(tree.path, 'two.bin'), randomBytes(2, 100_000));
+  await rig.sandbox.git(['add', '.'], { cwd: tree.path });
+  await rig.sandbox.git(['commit', '-q', '-m', 'two'], { cwd: tree.path });
+  const paths = repositoryAt(tree.path)!;
+  const place = await openPlace(tree.path, { paths, enter: (argv) => argv, env: { ...rig.sandbox.env } });
+  t.teardown(() => place.close());
+  t.false(place.reachable);
+  const { content } = await new RemoteManager(place).push('origin', { refs: 'side' });
+  t.is(content[0]!.files[0]!.outcome, 'sent');
 });
 
 test('the facet pushes, evicts and fetches content by a directory, stops when told, and says why it cannot', async (t) => {
