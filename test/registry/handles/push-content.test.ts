@@ -380,8 +380,14 @@ test('the facet and the push of a handle send content to a server and get it bac
   t.like((await xet.evict({ dryRun: false })).files[0], { outcome: 'held' });
   t.is((await xet.fetch({ remote: 'served' })).files[0]!.outcome, 'moved');
 
-  await server.server.stop();
   await clone.add('two.bin', 2);
-  const failed = await t.throwsAsync(xet.push({ remote: 'served' }), { instanceOf: Git2dbError });
-  t.is(failed.code, 'NETWORK');
+  await t.throwsAsync(xet.push({ remote: 'served', signal: AbortSignal.abort() }), { name: 'AbortError' });
+  // One that may only read.
+  await rig.sandbox.git([
+    'config',
+    '--global',
+    `credential.${server.server.url}.helper`,
+    helper.replace(auth.token, server.server.token('read')),
+  ]);
+  await t.throwsAsync(xet.push({ remote: 'served' }), { code: 'REMOTE_FORBIDDEN' });
 });
