@@ -2,8 +2,8 @@
  * Content that is not on this machine, asked of a process beside the filter. The filter itself has no network
  * code: it starts `git2db xet hook fetch-content`, once, when the first content is missing, and tells it what.
  *
- *     to it      xet <file hash> <size or ->       one line a file
- *                lfs <SHA-256> <size or ->
+ *     to it      xet <file hash> <size or ->       one line a file; behind it the oid of the commit or tree
+ *                lfs <SHA-256> <size or ->         that is checked out, where git has said it
  *                an empty line                     begin with these
  *     from it    ok <kind> <hash>                  the store has it now, for every process
  *                no <kind> <hash> <code> <message as a JSON string>
@@ -21,6 +21,8 @@ export interface MissingContent {
   readonly kind: 'xet' | 'lfs';
   readonly hash: string;
   readonly size: number | undefined;
+  /** Commit or tree that git checks out; undefined where it says none. */
+  readonly treeish?: string | undefined;
 }
 
 export interface FetcherOptions {
@@ -48,11 +50,11 @@ export class ContentFetcher {
   /** Begins to fetch those that were not asked for before. */
   ask(contents: Iterable<MissingContent>): void {
     let text = '';
-    for (const { kind, hash, size } of contents) {
+    for (const { kind, hash, size, treeish } of contents) {
       const key = `${kind} ${hash}`;
       if (this.#asked.has(key)) continue;
       this.#asked.set(key, this.#failure ?? 'waiting');
-      text += `${key} ${size ?? '-'}\n`;
+      text += `${key} ${size ?? '-'}${treeish === undefined ? '' : ` ${treeish}`}\n`;
     }
     if (text === '' || this.#failure !== undefined) return;
     try {

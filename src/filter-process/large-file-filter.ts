@@ -226,6 +226,7 @@ export class LargeFileFilter implements Converter {
       kind: 'xet',
       hash: pointer.hash,
       size: pointer.size,
+      treeish: oidOf(keys.treeish),
       isHere: () => content.findSize(pointer.hash) !== undefined,
     } as const;
     return this.#giveFile(keys, Buffer.from(bytes), file, wanted);
@@ -251,7 +252,8 @@ export class LargeFileFilter implements Converter {
     // As git-lfs has it: what need not be downloaded is given all the same.
     if (source === undefined && !content.config.lfs.mayDownload(keys.path)) return verbatim(text);
     const plan = source?.plan ?? (() => content.planLfs(sha256, size));
-    const wanted = { kind: 'lfs', hash: sha256, size, isHere: () => source !== undefined } as const;
+    const treeish = oidOf(keys.treeish);
+    const wanted = { kind: 'lfs', hash: sha256, size, treeish, isHere: () => source !== undefined } as const;
     return this.#giveFile(keys, text, new QueuedFile(size, plan), wanted);
   }
 
@@ -469,6 +471,11 @@ function giveAll(
     if (given < size) output.sync();
   }
   check?.finish();
+}
+
+/** Git says a full object id; anything else is nobody's. */
+function oidOf(treeish: string | undefined): string | undefined {
+  return treeish !== undefined && /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/.test(treeish) ? treeish : undefined;
 }
 
 function verbatim(bytes: Uint8Array): OutputJob {

@@ -66,18 +66,26 @@ export class ContentRemotes implements AsyncDisposable {
     this.#trusted = new Set(listTrusted(options.env));
   }
 
-  /** `remote`: a name, or a URL. `url`: what git told that it uses, where it did. */
-  choose(remote: string, direction: Direction, url?: string): Promise<RemoteChoice> {
-    const key = `${direction} ${remote} ${url ?? ''}`;
+  /**
+   * `remote`: a name, or a URL. `url`: what git told that it uses, where it did. `treeish`: what is pushed, fetched or
+   * checked out, whose `.gitxet` counts; that of the index, else of HEAD, unless given.
+   */
+  choose(remote: string, direction: Direction, url?: string, treeish?: string): Promise<RemoteChoice> {
+    const key = [direction, remote, url, treeish].join(' ');
     let choice = this.#choices.get(key);
     if (choice === undefined) {
-      choice = this.#choose(remote, direction, url);
+      choice = this.#choose(remote, direction, url, treeish);
       this.#choices.set(key, choice);
     }
     return choice;
   }
 
-  async #choose(remote: string, direction: Direction, given: string | undefined): Promise<RemoteChoice> {
+  async #choose(
+    remote: string,
+    direction: Direction,
+    given: string | undefined,
+    treeish: string | undefined,
+  ): Promise<RemoteChoice> {
     const { git } = this;
     const { env, signal, refresh = false, offline = false } = this.#options;
     const isName = git.names().includes(remote);
@@ -89,7 +97,7 @@ export class ContentRemotes implements AsyncDisposable {
         xetUrl: isName ? git.config.get(`remote.${remote}.xeturl`) : undefined,
         xetRemote: git.config.get('xet.remote'),
         remotes: git.urls(),
-        gitxet: await git.gitxet(),
+        gitxet: await git.gitxet(treeish),
         trusted: this.#trusted,
         hubs: new Set(hubAuthorities(env)),
         base: git.base,
@@ -110,24 +118,25 @@ export class ContentRemotes implements AsyncDisposable {
     );
   }
 
-  /** Throws TRUST_REQUIRED or REMOTE_MISSING where there is no place, and why it cannot be reached. */
-  open(remote: string, direction: Direction, url?: string): Promise<OpenedRemote> {
-    const key = `${direction} ${remote} ${url ?? ''}`;
+  /** Arguments as for `choose`. Throws TRUST_REQUIRED or REMOTE_MISSING where there is no place, and why it cannot be reached. */
+  async open(remote: string, direction: Direction, url?: string, treeish?: string): Promise<OpenedRemote> {
+    const choice = await this.choose(remote, direction, url, treeish);
+    const { place } = choice;
+    if (place === undefined) throw noPlace(choice);
+    // Two commits may name one place.
+    const key = JSON.stringify([direction, remote, url, place]);
     let opened = this.#opened.get(key);
     if (opened === undefined) {
-      opened = this.#open(remote, direction, url);
+      opened = this.#open({ ...choice, place }, remote, direction);
       this.#opened.set(key, opened);
       // A failure is told to whoever asked; the next one tries again.
       opened.catch(() => this.#opened.delete(key));
     }
-    return opened;
+    return { ...(await opened), choice: { ...choice, place } };
   }
 
-  async #open(remote: string, direction: Direction, url: string | undefined): Promise<OpenedRemote> {
-    const choice = await this.choose(remote, direction, url);
-    const { place } = choice;
-    if (place === undefined) throw noPlace(choice);
-    const found = { ...choice, place };
+  async #open(found: OpenedRemote['choice'], remote: string, direction: Direction): Promise<OpenedRemote> {
+    const { place } = found;
     if (place.kind === 'hub') {
       const opened = await this.#openHub(place.url, remote, direction);
       return { choice: found, remote: opened, store: undefined };
@@ -250,7 +259,7 @@ export class ContentRemotes implements AsyncDisposable {
     const login = [...this.git.urls().values()].find((url) => shownUrl(url).replace(/\/+$/, '') === gitUrl);
     const { username = '', password = '' } = login === undefined ? {} : new URL(login);
     if (password !== '') {
-      const text = `${decodeURIComponent(username)}:${decodeURIComponent(password)}`;
+      const text = `${unescaped(username)}:${unescaped(password)}`;
       return staticToken(gitUrl, Buffer.from(text).toString('base64'), 'Basic');
     }
     return new CredentialToken(gitUrl, this.#credentials());
@@ -284,6 +293,15 @@ export class ContentRemotes implements AsyncDisposable {
       if (result.status === 'fulfilled') await result.value.remote[Symbol.asyncDispose]();
     }
     await this.#http?.close();
+  }
+}
+
+/** As it stands where it is no escaped text: a lone % is one, too. */
+function unescaped(text: string): string {
+  try {
+    return decodeURIComponent(text);
+  } catch {
+    return text;
   }
 }
 

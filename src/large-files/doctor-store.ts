@@ -1,15 +1,18 @@
 /** Faults of the store: can it be read and written, and what did others leave in it? */
 import { accessSync, constants, readdirSync, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import type { GitConfig } from '../git/config.ts';
 import { type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { readEvicted } from '../xet/store/evicted.ts';
 import { JOURNAL, writerDirectories } from '../xet/store/incoming.ts';
 import { probeLiveness } from '../xet/store/liveness.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { listUsers } from '../xet/store/users.ts';
 import type { CheckedPointer } from './doctor-attributes.ts';
 import { type Fault, fault, type Patient } from './doctor-fault.ts';
+import { isLocal } from './remote-choice.ts';
 import { shellWord } from './shell-word.ts';
 
 /** Less than a full xorb: the next large file will not fit. */
@@ -25,7 +28,7 @@ export interface StoreQuestion {
   readonly sourceDirs: readonly string[];
 }
 
-export async function checkStoreFaults({ host }: Patient, question: StoreQuestion): Promise<Fault[]> {
+export async function checkStoreFaults({ host, config }: Patient, question: StoreQuestion): Promise<Fault[]> {
   const { storeDir } = question;
   const store = new LocalStore(storeDir);
   let exists: boolean;
@@ -44,7 +47,7 @@ export async function checkStoreFaults({ host }: Patient, question: StoreQuestio
       ...blocked,
       ...full,
       ...(await checkLeftovers(store, question.repository)),
-      ...checkContents(store, question),
+      ...checkContents(store, question, config),
     ];
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
@@ -172,7 +175,11 @@ function isRepository(commonDir: string): boolean {
   }
 }
 
-function checkContents(store: LocalStore, { pointers, sourceDirs }: StoreQuestion): Fault[] {
+function checkContents(
+  store: LocalStore,
+  { pointers, sourceDirs }: StoreQuestion,
+  config: GitConfig,
+): Fault[] {
   const missing = pointers.filter(
     ({ pointer }) =>
       !isZeroHash(parseHash(pointer.hash)) && store.findFile(parseHash(pointer.hash)) === undefined,
@@ -183,20 +190,44 @@ function checkContents(store: LocalStore, { pointers, sourceDirs }: StoreQuestio
     ({ pointer }) => !sources.some((source) => source.findFile(parseHash(pointer.hash)) !== undefined),
   );
   for (const source of sources) source.close();
-  if (lost.length === 0) return [];
-  const message = `the content of ${lost.length} file(s) in the index is not in the store ${store.root}`;
-  const remedy = lost.some(({ hasContent }) => hasContent)
-    ? ['git2db xet fsck --repair']
-    : ['git remote add elsewhere /path/to/a/repository/that/has/it', 'git2db xet pull'];
-  return [
-    fault(
-      'error',
-      'content-missing',
-      message,
-      remedy,
-      lost.map(({ path }) => path),
-    ),
-  ];
+  const notes = lost.length === 0 ? undefined : readEvicted(store.layout);
+  const evicted = lost.filter(({ pointer }) => notes?.has(pointer.hash));
+  const unknown = lost.filter((one) => !evicted.includes(one));
+  const places = evicted.flatMap(({ pointer }) => notes?.get(pointer.hash)?.place ?? []);
+  return [...evictedContents(evicted, [...new Set(places)]), ...missingContents(unknown, store.root, config)];
+}
+
+function evictedContents(evicted: readonly CheckedPointer[], places: readonly string[]): Fault[] {
+  if (evicted.length === 0) return [];
+  const message = `the content of ${evicted.length} file(s) in the index was evicted; when it went, it was in ${places.join(', ')}`;
+  const paths = evicted.map(({ path }) => path);
+  return [fault('note', 'content-evicted', message, ['git2db xet fetch'], paths)];
+}
+
+function missingContents(missing: readonly CheckedPointer[], store: string, config: GitConfig): Fault[] {
+  if (missing.length === 0) return [];
+  const message = `the content of ${missing.length} file(s) in the index is not in the store ${store}`;
+  const paths = missing.map(({ path }) => path);
+  if (missing.some(({ hasContent }) => hasContent))
+    return [fault('error', 'content-missing', message, ['git2db xet fsck --repair'], paths)];
+  if (mayBeElsewhere(config)) {
+    const asked = `${message}; whether a remote has it was not asked`;
+    return [fault('warning', 'content-not-fetched', asked, ['git2db xet fetch'], paths)];
+  }
+  const remedy = ['git remote add elsewhere /path/to/a/repository/that/has/it', 'git2db xet pull'];
+  return [fault('error', 'content-missing', message, remedy, paths)];
+}
+
+/** Whether a remote keeps its content in a place that was not looked at. */
+function mayBeElsewhere(config: GitConfig): boolean {
+  return config
+    .entries()
+    .some(
+      ({ key, value }) =>
+        key === 'xet.remote' ||
+        /^remote\..+\.xeturl$/s.test(key) ||
+        (/^remote\..+\.url$/s.test(key) && !isLocal(value ?? '')),
+    );
 }
 
 function namesIn(directory: string): string[] {

@@ -7,22 +7,23 @@
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { loadFilterConfig } from '../filter-process/config.ts';
-import { Git2dbError } from '../xet/errors.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
 import { parseHash } from '../xet/hash/xet-hash.ts';
+import { noteEvicted } from '../xet/store/evicted.ts';
 import { collectGarbage } from '../xet/store/gc/collect.ts';
 import type { GcProgress, GcReport } from '../xet/store/gc/report.ts';
 import type { Roots } from '../xet/store/gc/survey.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import type { Store } from '../xet/store/store.ts';
+import { unwritable } from '../xet/store/unwritable.ts';
 import { listUsers } from '../xet/store/users.ts';
-import { proveHeld } from '../xet/transfer/proof.ts';
-import type { WantedFile } from '../xet/transfer/transfer.ts';
 import { Uploader } from '../xet/upload.ts';
 import { ContentRemotes } from './content-remotes.ts';
 import { References } from './gc.ts';
+import { askRemotes } from './held-elsewhere.ts';
 import { readBlobFacts } from './pointer-blobs.ts';
 import { referencedPointers } from './referenced-pointers.ts';
+import type { ChosenPlace } from './remote-choice.ts';
 import type { Place } from './work-tree.ts';
 import { openWorkTree, readXetEntries } from './xet-entries.ts';
 
@@ -81,7 +82,8 @@ export async function evict(options: EvictOptions): Promise<EvictResult> {
     if (!local.exists()) return { files: [], report: undefined };
     const candidates = await findCandidates(options, local);
     const others = await rootsOf(references, otherUsers(local, own));
-    files = await new Prover(remotes, local, others, options).prove(candidates);
+    files = await judge(remotes, local, candidates, others, options);
+    if (!options.dryRun) note(local, files);
   } finally {
     local.close();
   }
@@ -142,6 +144,19 @@ async function findCandidates(options: EvictOptions, local: LocalStore): Promise
   return [...found.values()];
 }
 
+/** Throws STORE_UNWRITABLE. */
+function note({ layout }: LocalStore, files: readonly EvictedFile[]): void {
+  const provedAt = new Date();
+  const notes = files.flatMap(({ hash, size, place }) =>
+    place === undefined ? [] : [{ hash, size, provedAt, place }],
+  );
+  try {
+    noteEvicted(layout, notes);
+  } catch (error) {
+    throw unwritable(layout.root, error);
+  }
+}
+
 function otherUsers(local: LocalStore, own: string): string[] {
   const all = listUsers(local.layout).map(({ commonDir }) => commonDir);
   return [...new Set(all)].filter((commonDir) => commonDir !== own);
@@ -153,78 +168,61 @@ async function rootsOf(references: References, commonDirs: readonly string[]): P
   return roots;
 }
 
-class Prover {
-  readonly #remotes: ContentRemotes;
-  readonly #local: LocalStore;
-  readonly #others: Roots;
-  readonly #options: EvictOptions;
-
-  constructor(remotes: ContentRemotes, local: LocalStore, others: Roots, options: EvictOptions) {
-    this.#remotes = remotes;
-    this.#local = local;
-    this.#others = others;
-    this.#options = options;
-  }
-
-  async prove(candidates: readonly Candidate[]): Promise<EvictedFile[]> {
-    const settled = new Map<string, EvictedFile>();
-    const reasons = new Map<string, string[]>();
-    for (const one of candidates) {
-      if (!this.#others.files.has(one.hash)) continue;
+async function judge(
+  remotes: ContentRemotes,
+  local: LocalStore,
+  candidates: readonly Candidate[],
+  others: Roots,
+  { signal, onProgress }: EvictOptions,
+): Promise<EvictedFile[]> {
+  const asked = candidates.filter(({ hash }) => !others.files.has(hash));
+  const answers = await askRemotes(remotes, local, asked, {
+    signal,
+    objection: ({ choice: { place }, store }) => whyNoCopy(place, store, local, signal),
+    onAsk: (files, place) => onProgress?.({ kind: 'proving', files, place }),
+  });
+  const byHash = new Map(asked.map(({ hash }, i) => [hash, answers[i]]));
+  return candidates.map((one): EvictedFile => {
+    const answer = byHash.get(one.hash);
+    if (answer === undefined) {
       const reason = 'another repository that uses this store needs it';
-      settled.set(one.hash, { ...one, outcome: 'kept', place: undefined, reason });
+      return { ...one, outcome: 'kept', place: undefined, reason };
     }
-    for (const name of await this.#remotes.git.inOrder()) {
-      const left = candidates.filter(({ hash }) => !settled.has(hash));
-      if (left.length === 0) break;
-      for (const [i, doubt] of (await this.#ask(name, left)).entries()) {
-        const one = left[i]!;
-        if (typeof doubt === 'string') reasons.set(one.hash, [...(reasons.get(one.hash) ?? []), doubt]);
-        else settled.set(one.hash, { ...one, outcome: 'held', place: doubt.place, reason: undefined });
-      }
-    }
-    return candidates.map((one): EvictedFile => {
-      const done = settled.get(one.hash);
-      if (done !== undefined) return done;
-      const said = reasons.get(one.hash) ?? ['there is no git remote that could have it'];
-      return { ...one, outcome: 'kept', place: undefined, reason: said.join('; ') };
-    });
-  }
+    if (answer.place !== undefined)
+      return { ...one, outcome: 'held', place: answer.place, reason: undefined };
+    return { ...one, outcome: 'kept', place: undefined, reason: answer.doubts.join('; ') };
+  });
+}
 
-  /** The place of each that the remote provably holds, else why not. */
-  async #ask(name: string, left: readonly Candidate[]): Promise<(string | { readonly place: string })[]> {
-    try {
-      const { store, choice } = await this.#remotes.open(name, 'fetch');
-      if (store === undefined) return left.map(() => `${name}: the Hub keeps no content of filter=xet`);
-      if (choice.place.kind === 'directory' && isSame(choice.place.path, this.#local.root))
-        return left.map(() => `${name}: its store is this one`);
-      if (choice.place.kind !== 'directory' && (await this.#isThisStore(store)))
-        return left.map(() => `${name}: its store is this one, served by another program`);
-      this.#options.onProgress?.({ kind: 'proving', files: left.length, place: store.place });
-      const wanted = left.map(({ hash, size }): WantedFile => ({ hash: parseHash(hash), size }));
-      const doubts = await proveHeld(this.#local, store, wanted, { signal: this.#options.signal });
-      return doubts.map((doubt) =>
-        doubt === undefined ? { place: store.place } : `${name}: ${doubt.message}`,
-      );
-    } catch (error) {
-      if (!(error instanceof Git2dbError)) throw error;
-      return left.map(() => `${name}: ${error.message}`);
-    }
-  }
+/** What is in our own store, by whatever way one comes to it, is no second copy. */
+async function whyNoCopy(
+  place: ChosenPlace,
+  store: Store,
+  local: LocalStore,
+  signal: AbortSignal | undefined,
+): Promise<string | undefined> {
+  if (place.kind === 'directory') return isSame(place.path, local.root) ? 'its store is this one' : undefined;
+  return (await isThisStore(store, local, signal))
+    ? 'its store is this one, served by another program'
+    : undefined;
+}
 
-  /**
-   * A server, or a web server, may give out this very directory: what it holds is no second copy. It is asked for
-   * something that was never anywhere but here.
-   */
-  async #isThisStore(store: Store): Promise<boolean> {
-    const uploader = new Uploader(this.#local, { compression: 'none', fsync: 'none' });
-    const upload = uploader.begin();
-    upload.write(randomBytes(32));
-    const { hash } = upload.finish();
-    await uploader.seal();
-    const [found] = await store.findFiles([parseHash(hash)], { signal: this.#options.signal });
-    return found !== undefined;
-  }
+/**
+ * A server, or a web server, may give out this very directory. It is asked for something that was never anywhere
+ * but here.
+ */
+async function isThisStore(
+  store: Store,
+  local: LocalStore,
+  signal: AbortSignal | undefined,
+): Promise<boolean> {
+  const uploader = new Uploader(local, { compression: 'none', fsync: 'none' });
+  const upload = uploader.begin();
+  upload.write(randomBytes(32));
+  const { hash } = upload.finish();
+  await uploader.seal();
+  const [found] = await store.findFiles([parseHash(hash)], { signal });
+  return found !== undefined;
 }
 
 /** Whether two paths are one directory, by whatever name. */

@@ -32,6 +32,8 @@ export interface ContentOutcome extends WantedContent {
 export interface FetchContentOptions extends Place {
   /** Names or URLs of git remotes, in the order in which they are asked; all of the repository unless given. */
   readonly from?: readonly string[] | undefined;
+  /** Commits, tags or trees that the content is of: their `.gitxet` count before that of the index or HEAD. */
+  readonly treeishes?: readonly string[] | undefined;
   readonly warn: (message: string) => void;
   readonly signal?: AbortSignal | undefined;
   /** Told of each file as soon as every process can read it, or nothing more can be tried. */
@@ -93,8 +95,8 @@ class ContentFetch {
   }
 
   async fetchXet(wanted: readonly WantedContent[]): Promise<void> {
-    await this.#eachRemote(wanted, async (name, left) => {
-      const { remote } = await this.#remotes.open(name, 'fetch');
+    await this.#eachRemote(wanted, async (name, left, treeish) => {
+      const { remote } = await this.#remotes.open(name, 'fetch', undefined, treeish);
       const { storeDir, repository, fsync } = this.#config;
       const { signal, warn, onProgress } = this.#options;
       // Of its own: the engine has a writer on it.
@@ -128,11 +130,11 @@ class ContentFetch {
   async fetchLfs(wanted: readonly WantedContent[]): Promise<void> {
     if (wanted.length === 0) return;
     const { fetchLfs } = await import('../lfs/fetch.ts');
-    await this.#eachRemote(wanted, async (name, left) => {
+    await this.#eachRemote(wanted, async (name, left, treeish) => {
       const { signal, warn } = this.#options;
-      const choice = await this.#remotes.choose(name, 'fetch');
+      const choice = await this.#remotes.choose(name, 'fetch', undefined, treeish);
       const isStore = choice.place !== undefined && choice.place.kind !== 'hub';
-      const store = isStore ? await this.#storeOf(name) : undefined;
+      const store = isStore ? await this.#storeOf(name, treeish) : undefined;
       const objects = left.map(({ hash, size = 0 }) => ({ sha256: hash, size }));
       const outcomes = await fetchLfs(this.#remotes.lfsPlace(), objects, {
         remote: name,
@@ -151,9 +153,9 @@ class ContentFetch {
   }
 
   /** There may be an LFS server, too: a store that cannot be opened is no reason not to ask that. */
-  async #storeOf(name: string) {
+  async #storeOf(name: string, treeish: string | undefined) {
     try {
-      return (await this.#remotes.open(name, 'fetch')).store;
+      return (await this.#remotes.open(name, 'fetch', undefined, treeish)).store;
     } catch (error) {
       if (error instanceof Git2dbError) return undefined;
       throw error;
@@ -166,25 +168,55 @@ class ContentFetch {
 
   async #eachRemote(
     wanted: readonly WantedContent[],
-    ask: (name: string, left: readonly WantedContent[]) => Promise<void>,
+    ask: (name: string, left: readonly WantedContent[], treeish: string | undefined) => Promise<void>,
   ): Promise<void> {
     const left = () => wanted.filter((one) => !this.#outcomes.has(keyOf(one)));
     for (const name of this.#names) {
-      const some = left();
-      if (some.length === 0) return;
-      this.#options.signal?.throwIfAborted();
-      try {
-        await ask(name, some);
-      } catch (error) {
-        if (!(error instanceof Git2dbError) || OURS.has(error.code)) throw error;
-        for (const one of some) this.#say(keyOf(one), { name, place: undefined, error });
+      // What the place that a commit names does not have may be where the branch that is checked out names another.
+      for (const treeish of await this.#placesOf(name)) {
+        const some = left();
+        if (some.length === 0) return;
+        this.#options.signal?.throwIfAborted();
+        try {
+          await ask(name, some, treeish);
+        } catch (error) {
+          if (!(error instanceof Git2dbError) || OURS.has(error.code)) throw error;
+          for (const one of some) this.#say(keyOf(one), { name, place: undefined, error });
+        }
+        if (this.#isHopeless(some)) break;
       }
-      const fatal = some
-        .flatMap((one) => this.#told.get(keyOf(one)) ?? [])
-        .find((s) => OURS.has(s.error.code));
-      if (fatal !== undefined) break;
+      if (this.#isHopeless(left())) break;
     }
     for (const one of left()) this.#settle(one, 'failed', this.#nowhere(one));
+  }
+
+  /** Treeishes, one for each place that they name for a remote. */
+  async #placesOf(name: string): Promise<(string | undefined)[]> {
+    const { treeishes = [] } = this.#options;
+    if (treeishes.length === 0) return [undefined];
+    const found = new Map<string, string | undefined>();
+    for (const [first] of await this.#remotes.git.groupByGitxet([...treeishes])) {
+      const key = await this.#placeKey(name, first);
+      if (!found.has(key)) found.set(key, first);
+    }
+    const key = await this.#placeKey(name, undefined);
+    if (!found.has(key)) found.set(key, undefined);
+    return [...found.values()];
+  }
+
+  async #placeKey(name: string, treeish: string | undefined): Promise<string> {
+    try {
+      const { place, candidates } = await this.#remotes.choose(name, 'fetch', undefined, treeish);
+      return JSON.stringify(place ?? candidates);
+    } catch (error) {
+      // It is told to whoever asks there.
+      if (error instanceof Git2dbError) return `${error.code} ${error.message}`;
+      throw error;
+    }
+  }
+
+  #isHopeless(some: readonly WantedContent[]): boolean {
+    return some.flatMap((one) => this.#told.get(keyOf(one)) ?? []).some(({ error }) => OURS.has(error.code));
   }
 
   #say(key: string, said: Said): void {

@@ -11,7 +11,7 @@ import {
   type WantedContent,
 } from './fetch-content.ts';
 
-export interface FetchServiceOptions extends Omit<FetchContentOptions, 'onFile' | 'from'> {
+export interface FetchServiceOptions extends Omit<FetchContentOptions, 'onFile' | 'from' | 'treeishes'> {
   readonly mayPrompt: boolean;
   /** Lines of the filter. */
   readonly input: AsyncIterable<Buffer>;
@@ -26,13 +26,13 @@ const MAX_LINE = 256;
 
 /** Ends with the input. What was under way then is given up; what was fetched of it is kept. */
 export async function serveFetches(options: FetchServiceOptions): Promise<void> {
-  await using remotes = new ContentRemotes(options);
   const ended = new AbortController();
   const signal =
     options.signal === undefined ? ended.signal : AbortSignal.any([ended.signal, options.signal]);
+  await using remotes = new ContentRemotes({ ...options, signal });
   let working: Promise<void> = Promise.resolve();
   let failure: { readonly error: unknown } | undefined;
-  let batch: WantedContent[] = [];
+  let batch: Question[] = [];
   for await (const line of linesOf(options.input)) {
     if (line !== '') {
       batch.push(parseQuestion(line));
@@ -53,9 +53,10 @@ export async function serveFetches(options: FetchServiceOptions): Promise<void> 
 
 async function answerBatch(
   remotes: ContentRemotes,
-  wanted: readonly WantedContent[],
+  wanted: readonly Question[],
   options: FetchServiceOptions,
 ): Promise<void> {
+  const treeishes = [...new Set(wanted.flatMap(({ treeish }) => treeish ?? []))];
   const open = new Map(wanted.map((one) => [`${one.kind} ${one.hash}`, one]));
   const onFile = (outcome: ContentOutcome) => {
     if (!open.delete(`${outcome.kind} ${outcome.hash}`)) return;
@@ -63,7 +64,7 @@ async function answerBatch(
   };
   options.onBatch?.(wanted.length);
   try {
-    await fetchContent(remotes, wanted, { ...options, onFile });
+    await fetchContent(remotes, wanted, { ...options, treeishes, onFile });
   } catch (error) {
     if ((error as Error).name === 'AbortError') throw error;
     // Our own store cannot be written, or the unforeseen: nobody is left without an answer.
@@ -79,17 +80,22 @@ function formatAnswer({ kind, hash, error }: ContentOutcome): string {
   return `no ${kind} ${hash} ${error.code} ${JSON.stringify(error.message)}`;
 }
 
-function parseQuestion(line: string): WantedContent {
-  const match = /^(xet|lfs) ([0-9a-f]{64}) (\d{1,16}|-)$/.exec(line);
+interface Question extends WantedContent {
+  /** What git checks out, where it says so. */
+  readonly treeish: string | undefined;
+}
+
+function parseQuestion(line: string): Question {
+  const match = /^(xet|lfs) ([0-9a-f]{64}) (\d{1,16}|-)(?: ([0-9a-f]{40}|[0-9a-f]{64}))?$/.exec(line);
   const size = match?.[3] === '-' ? undefined : Number(match?.[3]);
   if (match === null || (size !== undefined && !Number.isSafeInteger(size))) {
     throw new Git2dbError(
       'PROTOCOL',
-      `expected "xet HASH SIZE", "lfs SHA256 SIZE" or an empty line, found ${JSON.stringify(line.slice(0, 120))}: ` +
+      `expected "xet HASH SIZE [TREEISH]", "lfs SHA256 SIZE [TREEISH]" or an empty line, found ${JSON.stringify(line.slice(0, 120))}: ` +
         'this command is started by git2db-filter',
     );
   }
-  return { kind: match[1] as 'xet' | 'lfs', hash: match[2]!, size };
+  return { kind: match[1] as 'xet' | 'lfs', hash: match[2]!, size, treeish: match[4] };
 }
 
 async function* linesOf(input: AsyncIterable<Buffer>): AsyncIterable<string> {

@@ -57,13 +57,19 @@ export interface FetchResult {
 export async function fetch(options: FetchOptions): Promise<FetchResult> {
   await using remotes = new ContentRemotes(options);
   const { repository } = remotes.git;
-  const patterns = await patternsOf(remotes, options);
   const found = new Map<string, PushedPointer>();
-  for await (const one of selectPointers(repository, options)) {
-    const { pointer } = one;
-    if (pointer.size === 0 || !patterns.matches(one.path)) continue;
-    const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : `xet ${pointer.hash}`;
-    if (!found.has(key)) found.set(key, one);
+  const treeishes: string[] = [];
+  // What is left out is said by the commit that is fetched.
+  for (const part of partsOf(options)) {
+    const [treeish] = await resolveAll(part.refs, '', options);
+    if (treeish !== undefined) treeishes.push(treeish);
+    const patterns = await patternsOf(remotes, treeish, options);
+    for await (const one of selectPointers(repository, part)) {
+      const { pointer } = one;
+      if (pointer.size === 0 || !patterns.matches(one.path)) continue;
+      const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : `xet ${pointer.hash}`;
+      if (!found.has(key)) found.set(key, one);
+    }
   }
   const pointers = [...found.values()];
   const wanted = pointers.map(({ pointer }) => contentOf(pointer));
@@ -74,6 +80,7 @@ export async function fetch(options: FetchOptions): Promise<FetchResult> {
     cwd,
     env,
     from,
+    treeishes,
     warn,
     signal,
     onProgress,
@@ -81,12 +88,23 @@ export async function fetch(options: FetchOptions): Promise<FetchResult> {
   return { files: files.map((file, i) => ({ ...file, path: pointers[i]!.path })), wireBytes };
 }
 
+/** One for each ref that is named; what was recent is looked through once. */
+function partsOf(options: FetchOptions): FetchOptions[] {
+  if (options.refs.length === 0) return [options];
+  return options.refs.map((ref, i) => ({
+    ...options,
+    refs: [ref],
+    recentDays: i === 0 ? options.recentDays : undefined,
+  }));
+}
+
 async function patternsOf(
   remotes: ContentRemotes,
+  treeish: string | undefined,
   { include, exclude, warn }: FetchOptions,
 ): Promise<PathPatterns> {
   if (include.length + exclude.length > 0) return new PathPatterns(include, exclude);
-  const gitxet = await remotes.git.gitxet();
+  const gitxet = await remotes.git.gitxet(treeish);
   if (gitxet instanceof Git2dbError) warn(gitxet.message);
   else if (gitxet !== undefined) return new PathPatterns(gitxet.include, gitxet.exclude);
   return new PathPatterns([], []);

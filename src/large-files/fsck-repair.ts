@@ -1,12 +1,13 @@
 /**
- * Getting lost files back: from the store itself and other stores, chunk by chunk, and from the work
- * trees, where the content of a lost file may lie as a file.
+ * Getting lost files back: from the store itself and other stores, chunk by chunk; from the work trees and the
+ * stores of git-lfs, where the content of a lost file may lie as a file; and from the remotes.
  */
 import { closeSync, constants, lstatSync, openSync, readSync, statSync } from 'node:fs';
 import type { FilterConfig } from '../filter-process/config.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
 import { gitLinesZ } from '../git/runner.ts';
 import { listWorktrees } from '../git/worktrees.ts';
+import { lfsObjectsIn } from '../lfs/object-directory.ts';
 import { Downloader } from '../xet/download.ts';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { parseHash } from '../xet/hash/xet-hash.ts';
@@ -28,6 +29,10 @@ export interface RepairContext {
   readonly config: FilterConfig;
   /** Stores that may have what is lost. */
   readonly others: readonly LocalStore[];
+  /** Directories of git-lfs with objects that may be what is lost. */
+  readonly lfsObjectDirs: readonly string[];
+  /** Brings what remotes have of these files, sizes by hash, into the store. */
+  readonly fetch: (files: ReadonlyMap<string, number>) => Promise<void>;
   readonly signal?: AbortSignal | undefined;
   readonly warn?: ((message: string) => void) | undefined;
 }
@@ -67,7 +72,7 @@ export async function repairFiles(
     await repair.repairObjects();
     const missing = [...sizes.keys()].filter((hash) => !repair.mend(hash));
     await repair.publish();
-    if (await storeFromWorkTrees(missing, sizes, repositories, uploader, signal)) {
+    if (await storeFromFiles(missing, sizes, { repositories, ...context }, uploader)) {
       await repair.publish();
       // What came back may have the chunks that others lacked.
       for (const hash of missing) repair.mend(hash);
@@ -77,7 +82,18 @@ export async function repairFiles(
     await repair.publish();
   }
   const healed = new Set<string>();
-  for (const [hash, size] of sizes) if (canBeRead(store, hash, size, config)) healed.add(hash);
+  const look = () => {
+    for (const [hash, size] of sizes)
+      if (!healed.has(hash) && canBeRead(store, hash, size, config)) healed.add(hash);
+  };
+  look();
+  const away = new Map([...lost].filter(([hash]) => !healed.has(hash)));
+  if (away.size > 0) {
+    await context.fetch(away);
+    store.forgetSources();
+    store.catalog.reload();
+    look();
+  }
   const isLeft = ({ object, path }: Damage) => object === 'incoming' && isThere(path);
   const remaining = [...damage.filter(isLeft), ...checkCatalog(store.layout).damage];
   return { log: repair.log, healed, remaining };
@@ -99,31 +115,43 @@ function canBeRead(store: LocalStore, hash: string, size: number, { kernels }: F
   }
 }
 
-/** Stores those files of the work trees that have the content of a file in `missing`; false if there are none. */
-async function storeFromWorkTrees(
+interface FileSources {
+  readonly repositories: readonly RepositoryPaths[];
+  readonly lfsObjectDirs: readonly string[];
+  readonly signal?: AbortSignal | undefined;
+}
+
+/** Stores those files of work trees and git-lfs that have the content of one in `missing`; false if there are none. */
+async function storeFromFiles(
   missing: readonly string[],
   sizes: ReadonlyMap<string, number>,
-  repositories: readonly RepositoryPaths[],
+  sources: FileSources,
   uploader: Uploader,
-  signal: AbortSignal | undefined,
 ): Promise<boolean> {
   const wanted = new Set(missing);
   const wantedSizes = new Set(missing.map((hash) => sizes.get(hash)));
   let found = false;
-  for (const repository of wanted.size === 0 ? [] : repositories) {
-    for (const top of await workTreesOf(repository, signal)) {
-      for (const path of await candidates(top, signal)) {
-        const size = sizeOfFile(path);
-        if (wanted.size === 0 || size === undefined || size === 0 || !wantedSizes.has(size)) continue;
-        signal?.throwIfAborted();
-        const hash = storeIfWanted(path, size, wanted, uploader);
-        if (hash === undefined) continue;
-        wanted.delete(hash);
-        found = true;
-      }
-    }
+  if (wanted.size === 0) return false;
+  for await (const path of filesOf(sources)) {
+    const size = sizeOfFile(path);
+    if (size === undefined || size === 0 || !wantedSizes.has(size)) continue;
+    sources.signal?.throwIfAborted();
+    const hash = storeIfWanted(path, size, wanted, uploader);
+    if (hash === undefined) continue;
+    found = true;
+    wanted.delete(hash);
+    if (wanted.size === 0) break;
   }
   return found;
+}
+
+async function* filesOf({ repositories, lfsObjectDirs, signal }: FileSources): AsyncIterable<Buffer> {
+  for (const repository of repositories) {
+    for (const top of await workTreesOf(repository, signal)) yield* await candidates(top, signal);
+  }
+  for (const dir of lfsObjectDirs) {
+    for (const { path } of lfsObjectsIn(dir)) yield Buffer.from(path);
+  }
 }
 
 async function workTreesOf(repository: RepositoryPaths, signal: AbortSignal | undefined): Promise<string[]> {

@@ -11,10 +11,14 @@ import type { RepositoryPaths } from '../git/repository.ts';
 import { messageOf } from '../xet/errors.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
 import { formatHash, isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { type EvictedNote, readEvicted } from '../xet/store/evicted.ts';
 import { type CheckProgress, checkStore, type StoreCheck } from '../xet/store/fsck.ts';
 import type { Damage, FileFault } from '../xet/store/fsck-damage.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
+import { ContentRemotes } from './content-remotes.ts';
+import { fetchContent } from './fetch-content.ts';
 import { type RepairLog, repairFiles } from './fsck-repair.ts';
+import { askRemotes, type HeldAnswer } from './held-elsewhere.ts';
 import {
   referencedPointers,
   repositoriesOf,
@@ -28,6 +32,10 @@ export interface FsckOptions extends Place {
   readonly quick: boolean;
   /** Mend what can be mended; without it nothing is written. */
   readonly repair: boolean;
+  /** Ask the remotes for proof that they hold what is not here. */
+  readonly remote?: boolean | undefined;
+  /** Whether git may ask the user for a password. */
+  readonly mayPrompt?: boolean | undefined;
   readonly signal?: AbortSignal | undefined;
   readonly onProgress?: ((event: CheckProgress) => void) | undefined;
   /** Told about trouble that does not make the repair fail. */
@@ -37,8 +45,8 @@ export interface FsckOptions extends Place {
 /** `missing`: it is nowhere. `damaged`: what is there is not it. `wrong-size`: the pointer itself cannot be right. */
 export type LossState = 'missing' | 'damaged' | 'wrong-size';
 
-/** A pointer whose content the store cannot give. */
-export interface LostFile {
+/** A pointer whose content is not here. */
+interface NamedFile {
   /** Common git directory. */
   readonly repository: string;
   /** The first commit that has it; undefined when only an index has it. */
@@ -49,9 +57,21 @@ export interface LostFile {
   readonly oid: string;
   readonly fileHash: string;
   readonly size: number;
+}
+
+/** A pointer whose content the store cannot give. */
+export interface LostFile extends NamedFile {
   readonly state: LossState;
   /** At least one, at most 16. */
   readonly faults: readonly FileFault[];
+}
+
+/** A pointer whose content is not here, and need not be: somebody else holds it. */
+export interface ElsewhereFile extends NamedFile {
+  /** A directory or URL without user, token or query. */
+  readonly place: string;
+  /** When that place last proved to hold it: now, or when the content was evicted. */
+  readonly provedAt: Date;
 }
 
 export interface FsckReport {
@@ -61,6 +81,8 @@ export interface FsckReport {
   readonly damage: readonly Damage[];
   /** After a repair: what stays lost. */
   readonly lost: readonly LostFile[];
+  /** What remotes hold; of what was evicted that is as it was then, unless they were asked. */
+  readonly elsewhere: readonly ElsewhereFile[];
   /** Repositories that use the store and could not be looked at. */
   readonly unreadable: readonly { readonly commonDir: string; readonly reason: string }[];
   /** Files, by hash, that the store describes and cannot give, and that no pointer names. */
@@ -94,11 +116,15 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
       onProgress: options.onProgress,
     });
     const references = await checkReferences(store, check, repositories, signal);
+    const { lost, elsewhere } = options.remote
+      ? await askForAbsent(store, references.lost, options)
+      : passEvicted(references.lost, readEvicted(store.layout));
     const report = {
       store: store.root,
       checked: { ...check.checked, pointers: references.pointers, repositories: references.repositories },
       damage: check.damage,
-      lost: references.lost,
+      lost,
+      elsewhere,
       unreadable: references.unreadable,
       unreferenced: references.unreferenced,
       undescribed: check.undescribed,
@@ -107,7 +133,6 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
       absentObjects: references.absentObjects,
       repair: undefined,
     };
-    const { lost } = references;
     if (!options.repair) return report;
     const wanted = new Map(
       lost.filter(({ state }) => state !== 'wrong-size').map(({ fileHash, size }) => [fileHash, size]),
@@ -117,6 +142,8 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
     const outcome = await repairFiles(store, check, wanted, found, {
       config,
       others,
+      lfsObjectDirs: lfsObjectDirsOf(config, found, env),
+      fetch: (files) => fetchLost(files, options),
       signal,
       warn: options.warn,
     });
@@ -131,6 +158,76 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
   } finally {
     store.close();
   }
+}
+
+/** Those of `lost` that nothing here describes: they were never here, or were given up. */
+function isAbsent({ state, faults }: LostFile): boolean {
+  return (
+    state === 'missing' && faults.every(({ xorb, expected }) => xorb === undefined && expected === A_SHARD)
+  );
+}
+
+type Sorted = Pick<FsckReport, 'lost' | 'elsewhere'>;
+
+/** What was evicted is where it was then, as far as anybody knows. */
+function passEvicted(files: readonly LostFile[], notes: ReadonlyMap<string, EvictedNote>): Sorted {
+  const lost: LostFile[] = [];
+  const elsewhere: ElsewhereFile[] = [];
+  for (const file of files) {
+    const note = isAbsent(file) ? notes.get(file.fileHash) : undefined;
+    if (note !== undefined && note.size === file.size) elsewhere.push(atRemote(file, note));
+    else lost.push(file);
+  }
+  return { lost, elsewhere };
+}
+
+async function askForAbsent(
+  store: LocalStore,
+  files: readonly LostFile[],
+  { cwd, env, mayPrompt = false, signal, warn = () => {} }: FsckOptions,
+): Promise<Sorted> {
+  const absent = files.filter(isAbsent);
+  if (absent.length === 0) return { lost: files, elsewhere: [] };
+  const asked = new Map(
+    absent.map(({ fileHash, size }) => [`${fileHash} ${size}`, { hash: fileHash, size }]),
+  );
+  await using remotes = new ContentRemotes({ cwd, env, mayPrompt, warn, signal });
+  const answers = await askRemotes(remotes, store, [...asked.values()], { signal });
+  const byKey = new Map([...asked.keys()].map((key, i) => [key, answers[i] as HeldAnswer]));
+  const provedAt = new Date();
+  const lost: LostFile[] = [];
+  const elsewhere: ElsewhereFile[] = [];
+  for (const file of files) {
+    const answer = isAbsent(file) ? byKey.get(`${file.fileHash} ${file.size}`) : undefined;
+    if (answer === undefined) lost.push(file);
+    else if (answer.place !== undefined) elsewhere.push(atRemote(file, { place: answer.place, provedAt }));
+    else lost.push({ ...file, faults: file.faults.map((fault) => doubted(fault, answer.doubts)) });
+  }
+  return { lost, elsewhere };
+}
+
+function doubted(fault: FileFault, doubts: readonly string[]): FileFault {
+  return { ...fault, found: `${fault.found}; ${doubts.join('; ')}` };
+}
+
+function atRemote(
+  { repository, commit, path, oid, fileHash, size }: LostFile,
+  { place, provedAt }: Pick<ElsewhereFile, 'place' | 'provedAt'>,
+): ElsewhereFile {
+  return { repository, commit, path, oid, fileHash, size, place, provedAt };
+}
+
+/** Whatever comes is in the store. A place that cannot be asked, or lacks a file, is told and no failure. */
+async function fetchLost(
+  files: ReadonlyMap<string, number>,
+  { cwd, env, mayPrompt = false, signal, warn = () => {} }: FsckOptions,
+): Promise<void> {
+  await using remotes = new ContentRemotes({ cwd, env, mayPrompt, warn, signal });
+  if (remotes.git.names().length === 0) return;
+  const wanted = [...files].map(([hash, size]) => ({ kind: 'xet', hash, size }) as const);
+  const outcome = await fetchContent(remotes, wanted, { cwd, env, warn, signal });
+  const reasons = outcome.files.flatMap(({ error }) => (error === undefined ? [] : [error.message]));
+  for (const reason of new Set(reasons)) warn(reason);
 }
 
 /** True if nothing is damaged and nothing lost that anybody may want. */
@@ -209,6 +306,9 @@ function atPlace(file: Omit<LostFile, 'commit'>, place: BlobPlace | undefined): 
     : { ...file, commit: place.commit, path: place.path };
 }
 
+/** What is expected of a file that nothing here knows. */
+const A_SHARD = 'a shard that describes it';
+
 const NOWHERE = {
   fileOffset: undefined,
   xorb: undefined,
@@ -235,15 +335,31 @@ function lossOf(
   const file = isEmpty ? { size: 0 } : store.findFile(bytes);
   if (file === undefined) {
     const shards = store.catalog.findFile(bytes).map(({ shard }) => formatHash(shard));
-    const expected =
-      shards.length === 0
-        ? `a shard that describes file ${hash}`
-        : `shard ${shards[0]}, which describes file ${hash}`;
+    const expected = shards.length === 0 ? A_SHARD : `shard ${shards[0]}, which describes file ${hash}`;
     return { state: 'missing', faults: [{ ...NOWHERE, expected, found: 'it is not there' }] };
   }
   if (file.size === size) return undefined;
   const expected = `a file of ${size} bytes, as the pointer says`;
   return { state: 'wrong-size', faults: [{ ...NOWHERE, expected, found: `file ${hash} has ${file.size}` }] };
+}
+
+/** Where git-lfs has its objects: each may be the content of a lost file. */
+function lfsObjectDirsOf(
+  config: FilterConfig,
+  repositories: readonly RepositoryPaths[],
+  env: NodeJS.ProcessEnv,
+): string[] {
+  const dirs = new Set(config.lfs.objectDirs());
+  for (const { commonDir } of repositories) {
+    if (commonDir === config.repository.commonDir) continue;
+    try {
+      for (const dir of loadFilterConfig(commonDir, { ...env, GIT_DIR: commonDir }).lfs.objectDirs())
+        dirs.add(dir);
+    } catch {
+      // Its settings are its own trouble.
+    }
+  }
+  return [...dirs];
 }
 
 /** Stores on this machine that may have what ours lost: of the repositories' remotes, and former ones. */

@@ -11,7 +11,8 @@ export class GitRemotes {
   readonly repository: RepositoryPaths;
   readonly config: GitConfig;
   readonly #place: Place;
-  #gitxet: Promise<GitxetFile | Git2dbError | undefined> | undefined;
+  /** By treeish; that of the index under the empty name. */
+  readonly #gitxets = new Map<string, Promise<GitxetFile | Git2dbError | undefined>>();
 
   private constructor(place: Place, repository: RepositoryPaths) {
     this.#place = place;
@@ -95,14 +96,22 @@ export class GitRemotes {
     return this.repository.workTree ?? this.repository.gitDir;
   }
 
-  /** Of the index, else of HEAD (a clone has no index while it checks out). An error where it cannot be used. */
-  gitxet(): Promise<GitxetFile | Git2dbError | undefined> {
-    this.#gitxet ??= this.#readGitxet();
-    return this.#gitxet;
+  /**
+   * Of a commit, tag or tree, where one is given; else of the index, else of HEAD (a clone has no index while it
+   * checks out). An error where it cannot be used.
+   */
+  gitxet(treeish?: string): Promise<GitxetFile | Git2dbError | undefined> {
+    const key = treeish ?? '';
+    const gitxet = this.#gitxets.get(key) ?? this.#readGitxet(treeish);
+    this.#gitxets.set(key, gitxet);
+    return gitxet;
   }
 
-  async #readGitxet(): Promise<GitxetFile | Git2dbError | undefined> {
-    const found = (await this.#inIndex()) ?? (await this.#inHead());
+  async #readGitxet(treeish: string | undefined): Promise<GitxetFile | Git2dbError | undefined> {
+    const found =
+      treeish === undefined
+        ? ((await this.#inIndex()) ?? (await this.#inTree('HEAD')))
+        : await this.#inTree(treeish);
     if (found === undefined) return undefined;
     const { mode, oid, where } = found;
     if (!mode.startsWith('100')) {
@@ -120,6 +129,24 @@ export class GitRemotes {
     }
   }
 
+  /** Object ids of commits, tags or trees, those with one `.gitxet` (or none) together. */
+  async groupByGitxet(oids: readonly string[]): Promise<string[][]> {
+    const groups = new Map<string, string[]>();
+    const reader = new ObjectReader(this.#run);
+    try {
+      for (const oid of oids) {
+        const blob = oids.length === 1 ? undefined : await reader.info(`${oid}:${GITXET_FILE}`);
+        const key = blob?.oid ?? '';
+        const group = groups.get(key);
+        if (group === undefined) groups.set(key, [oid]);
+        else group.push(oid);
+      }
+    } finally {
+      await reader.close();
+    }
+    return [...groups.values()];
+  }
+
   async #inIndex(): Promise<TreeEntry | undefined> {
     const literal = { GIT_LITERAL_PATHSPECS: undefined };
     const args = ['ls-files', '-s', '-z', '--', `:(top,literal)${GITXET_FILE}`];
@@ -130,14 +157,14 @@ export class GitRemotes {
     return match === null ? undefined : { mode: match[1]!, oid: match[2]!, where: GITXET_FILE };
   }
 
-  async #inHead(): Promise<TreeEntry | undefined> {
-    const { stdout, status } = await git(['ls-tree', '-z', '--full-tree', 'HEAD', '--', GITXET_FILE], {
-      ...this.#run,
-      okStatus: [0, 128],
-    });
+  async #inTree(treeish: string): Promise<TreeEntry | undefined> {
+    const { stdout, status } = await git(
+      ['ls-tree', '-z', '--full-tree', '--end-of-options', treeish, '--', GITXET_FILE],
+      { ...this.#run, okStatus: [0, 128] },
+    );
     const match = /^(\d+) \w+ ([0-9a-f]+)\t/.exec(stdout.toString('latin1'));
     if (status !== 0 || match === null) return undefined;
-    return { mode: match[1]!, oid: match[2]!, where: `${GITXET_FILE} of HEAD` };
+    return { mode: match[1]!, oid: match[2]!, where: `${GITXET_FILE} of ${treeish}` };
   }
 
   /** Names of the remote-tracking refs of a remote (or patterns of them), by its refspecs. */

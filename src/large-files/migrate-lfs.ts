@@ -2,13 +2,13 @@
  * `git2db xet migrate lfs`: the contents that git-lfs keeps whole, in `lfs/objects`, become chunks of the store. An
  * object is deleted only after it was read back from the sealed store, every byte of it.
  */
-import { type Dirent, readdirSync, rmSync, statSync } from 'node:fs';
+import { rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { type FilterConfig, loadFilterConfig } from '../filter-process/config.ts';
 import { hasSha256 } from '../filter-process/lfs-content.ts';
 import { GitConfig } from '../git/config.ts';
 import { LocalContent } from '../lfs/local-content.ts';
-import type { LfsObject } from '../lfs/objects.ts';
+import { entriesIn, lfsObjectsIn, type StoredLfsObject } from '../lfs/object-directory.ts';
 import { Downloader } from '../xet/download.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
@@ -49,10 +49,6 @@ export interface MigrateLfsReport {
   readonly failed: readonly { readonly sha256: string; readonly reason: string }[];
 }
 
-interface FoundObject extends LfsObject {
-  readonly path: string;
-}
-
 /** Throws NOT_A_REPOSITORY, REFUSED where git-lfs would miss its objects, STORE_UNWRITABLE. */
 export async function migrateLfs(options: MigrateLfsOptions): Promise<MigrateLfsReport> {
   const { cwd, env, dryRun, keep } = options;
@@ -60,7 +56,7 @@ export async function migrateLfs(options: MigrateLfsOptions): Promise<MigrateLfs
   const config = loadFilterConfig(cwd, env);
   const directory = config.lfs.objectDirs()[0] as string;
   if (!dryRun && !keep) refuseIfNeeded(cwd, env);
-  const objects = findObjects(directory);
+  const objects = lfsObjectsIn(directory);
   const bytes = objects.reduce((sum, { size }) => sum + size, 0);
   options.onProgress?.({ kind: 'found', objects: objects.length, bytes });
   const failed: { sha256: string; reason: string }[] = [];
@@ -105,13 +101,13 @@ function refuseIfNeeded(cwd: string, env: Place['env']): void {
 
 /** Publishes the contents of a batch. Those that are stored. */
 async function store(
-  batch: readonly FoundObject[],
+  batch: readonly StoredLfsObject[],
   options: MigrateLfsOptions,
   failed: { sha256: string; reason: string }[],
-): Promise<FoundObject[]> {
+): Promise<StoredLfsObject[]> {
   const { cwd, env, warn = () => {}, signal } = options;
   const local = LocalContent.open({ cwd, env }, warn);
-  const stored: FoundObject[] = [];
+  const stored: StoredLfsObject[] = [];
   try {
     for (const object of batch) {
       signal?.throwIfAborted();
@@ -135,9 +131,9 @@ async function store(
 /** Those that the store, opened anew, gives back. */
 function* provedBy(
   { storeDir, kernels }: FilterConfig,
-  objects: readonly FoundObject[],
+  objects: readonly StoredLfsObject[],
   failed: { sha256: string; reason: string }[],
-): Generator<FoundObject> {
+): Generator<StoredLfsObject> {
   const sealed = new LocalStore(storeDir);
   const downloader = new Downloader(sealed, { kernels });
   try {
@@ -154,8 +150,8 @@ function* provedBy(
   }
 }
 
-function* batchesOf(objects: readonly FoundObject[]): Generator<FoundObject[]> {
-  let batch: FoundObject[] = [];
+function* batchesOf(objects: readonly StoredLfsObject[]): Generator<StoredLfsObject[]> {
+  let batch: StoredLfsObject[] = [];
   let bytes = 0;
   for (const object of objects) {
     if (batch.length === BATCH_OBJECTS || (batch.length > 0 && bytes + object.size > BATCH_BYTES)) {
@@ -169,37 +165,10 @@ function* batchesOf(objects: readonly FoundObject[]): Generator<FoundObject[]> {
   if (batch.length > 0) yield batch;
 }
 
-/** Regular files `ab/cd/<SHA-256>`, and nothing else that may lie there. */
-function findObjects(directory: string): FoundObject[] {
-  const found: FoundObject[] = [];
-  for (const first of namesIn(directory)) {
-    for (const second of namesIn(join(directory, first.name))) {
-      for (const entry of namesIn(join(directory, first.name, second.name))) {
-        const { name: sha256 } = entry;
-        const isObject = /^[0-9a-f]{64}$/.test(sha256) && sha256.startsWith(`${first.name}${second.name}`);
-        if (!isObject || !entry.isFile()) continue;
-        const path = join(directory, first.name, second.name, sha256);
-        found.push({ sha256, size: statSync(path).size, path });
-      }
-    }
-  }
-  return found;
-}
-
-function namesIn(directory: string): Dirent[] {
-  try {
-    return readdirSync(directory, { withFileTypes: true });
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ENOTDIR') return [];
-    throw error;
-  }
-}
-
 /** Apparent size of all files below. */
 function sizeOf(directory: string): number {
   let sum = 0;
-  for (const entry of namesIn(directory)) {
+  for (const entry of entriesIn(directory)) {
     const path = join(directory, entry.name);
     if (entry.isDirectory()) sum += sizeOf(path);
     else sum += statSync(path, { throwIfNoEntry: false })?.size ?? 0;

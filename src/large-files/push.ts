@@ -57,7 +57,7 @@ export interface PushedFile {
 }
 
 export interface PushContentResult {
-  /** Undefined where there was nothing to send. */
+  /** Undefined where there was nothing to send; several, with commas, where the pushed commits name several. */
   readonly place: string | undefined;
   readonly files: readonly PushedFile[];
   /** Bytes that were sent. */
@@ -69,8 +69,21 @@ export async function pushContent(
   range: PushedRange,
   options: PushContentOptions,
 ): Promise<PushContentResult> {
-  const { remote, url, env, signal } = options;
   await using remotes = new ContentRemotes(options);
+  const results: PushContentResult[] = [];
+  // Each place that the pushed commits name gets what they need.
+  for (const tips of await remotes.git.groupByGitxet([...new Set(range.tips)]))
+    results.push(await pushGroup(remotes, { ...range, tips }, options));
+  return merged(results);
+}
+
+/** `tips` have one `.gitxet`. */
+async function pushGroup(
+  remotes: ContentRemotes,
+  range: PushedRange,
+  options: PushContentOptions,
+): Promise<PushContentResult> {
+  const { remote, url, env, signal } = options;
   const found = new Map<string, PushedPointer>();
   for await (const pushed of pushedPointers(remotes.git.repository, { ...range, env, signal })) {
     const { pointer } = pushed;
@@ -81,20 +94,41 @@ export async function pushContent(
   const pointers = [...found.values()];
   if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
   // Awaited here: the remotes are closed when this function is left.
-  return await new ContentPush(remotes, options).run(
+  return await new ContentPush(remotes, range.tips[0], options).run(
     pointers,
     url ?? (await remotes.git.url(remote, 'push')),
   );
 }
 
+/** A file that went to several places is told of once: by the worst that happened to it. */
+function merged(results: readonly PushContentResult[]): PushContentResult {
+  const worst = ['present', 'sent', 'missing', 'failed'];
+  const files = new Map<string, PushedFile>();
+  for (const file of results.flatMap((result) => result.files)) {
+    const key = `${file.kind} ${file.hash}`;
+    const before = files.get(key);
+    if (before === undefined || worst.indexOf(file.outcome) > worst.indexOf(before.outcome))
+      files.set(key, file);
+  }
+  const places = new Set(results.flatMap(({ place }) => place ?? []));
+  return {
+    place: places.size === 0 ? undefined : [...places].join(', '),
+    files: [...files.values()],
+    wireBytes: results.reduce((sum, { wireBytes }) => sum + wireBytes, 0),
+  };
+}
+
 class ContentPush {
   readonly #remotes: ContentRemotes;
+  /** Something that is pushed, whose `.gitxet` counts. */
+  readonly #treeish: string | undefined;
   readonly #options: PushContentOptions;
   #place: string | undefined;
   #wireBytes = 0;
 
-  constructor(remotes: ContentRemotes, options: PushContentOptions) {
+  constructor(remotes: ContentRemotes, treeish: string | undefined, options: PushContentOptions) {
     this.#remotes = remotes;
+    this.#treeish = treeish;
     this.#options = options;
   }
 
@@ -116,7 +150,7 @@ class ContentPush {
     const { dryRun, signal, onProgress, remote, cwd, env } = this.#options;
     if (dryRun && (await this.#isUnmade(url)))
       return pointers.map((pushed) => ({ ...nameOf(pushed), outcome: 'missing' }));
-    const { remote: target, choice } = await this.#remotes.open(remote, 'push', url);
+    const { remote: target, choice } = await this.#remotes.open(remote, 'push', url, this.#treeish);
     this.#place = target.place;
     for (const { verdict, reason } of choice.candidates)
       if (verdict === 'invalid' || verdict === 'untrusted') this.#options.warn(`.gitxet: ${reason}`);
@@ -153,7 +187,7 @@ class ContentPush {
 
   /** A directory that the first push would make. */
   async #isUnmade(url: string): Promise<boolean> {
-    const { place } = await this.#remotes.choose(this.#options.remote, 'push', url);
+    const { place } = await this.#remotes.choose(this.#options.remote, 'push', url, this.#treeish);
     if (place?.kind !== 'directory' || new StoreLayout(place.path).exists()) return false;
     this.#place = place.path;
     return true;
@@ -164,9 +198,9 @@ class ContentPush {
     const { dryRun, signal, warn, remote, onLfsBytes } = this.#options;
     if (dryRun && (await this.#isUnmade(url)))
       return pointers.map((pushed) => ({ ...nameOf(pushed), outcome: 'missing' }));
-    const choice = await this.#remotes.choose(remote, 'push', url);
+    const choice = await this.#remotes.choose(remote, 'push', url, this.#treeish);
     const isDirectory = choice.place?.kind === 'directory';
-    const opened = isDirectory ? await this.#remotes.open(remote, 'push', url) : undefined;
+    const opened = isDirectory ? await this.#remotes.open(remote, 'push', url, this.#treeish) : undefined;
     this.#place ??= opened?.remote.place ?? choice.url;
     const objects = pointers.map(
       ({ pointer }): LfsObject => ({ sha256: shaOf(pointer), size: pointer.size ?? 0 }),

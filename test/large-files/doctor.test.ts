@@ -18,6 +18,7 @@ import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import test, { type ExecutionContext } from 'ava';
 import { type DoctorHost, examine, type Fault, type Severity } from '../../src/large-files/doctor.ts';
+import { noteEvicted } from '../../src/xet/store/evicted.ts';
 import { StoreLayout } from '../../src/xet/store/layout.ts';
 import { registerUser } from '../../src/xet/store/users.ts';
 import { cli, PROGRAM } from '../cli/run.ts';
@@ -411,6 +412,25 @@ test('missing content that nobody has is an error, and not one where a remote ha
   await clinic.follow(hookless, cwd);
   t.deepEqual(await clinic.examine({}, cwd), []);
   t.true(readFileSync(join(cwd, 'a.bin')).equals(CONTENT));
+});
+
+test('content that was evicted is noted, and content that a remote may have is a warning', async (t) => {
+  const clinic = await newClinic(t);
+  rmSync(clinic.path('repository/a.bin'));
+  rmSync(clinic.store, { recursive: true });
+  const contents = async () => (await clinic.examine()).filter(({ id }) => id.startsWith('content-'));
+  t.deepEqual(ids(await contents()), ['content-missing']);
+  await clinic.git(['config', 'remote.origin.url', 'https://example.org/x.git'], { cwd: clinic.top });
+  const [unknown] = await contents();
+  t.like(unknown, { id: 'content-not-fetched', severity: 'warning', remedy: ['git2db xet fetch'] });
+  const pointer = await clinic.gitText(['cat-file', 'blob', ':a.bin'], { cwd: clinic.top });
+  const { hash } = JSON.parse(pointer) as { hash: string };
+  const layout = new StoreLayout(clinic.store);
+  layout.create();
+  noteEvicted(layout, [{ hash, size: CONTENT.length, provedAt: new Date(), place: '/nas' }]);
+  const [evicted] = await contents();
+  t.like(evicted, { id: 'content-evicted', severity: 'note' });
+  t.regex(evicted!.message, /was in \/nas$/);
 });
 
 test('a store that cannot be made', mends, {

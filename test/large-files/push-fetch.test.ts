@@ -1,6 +1,9 @@
 /** Content on its way to and from remotes: real git, real hooks, stores in directories. */
+import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
+import { addTrusted } from '../../src/large-files/trusted-places.ts';
+import { cli } from '../cli/run.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
 import { createLargeFileSandbox, type LargeFileSandbox, noise } from './repositories.ts';
 
@@ -253,6 +256,79 @@ test('evict drops what a remote provably holds, keeps the rest, and a checkout b
   t.deepEqual((await evict()).files, { 'one.bin': 'kept', 'unpushed.bin': 'kept' });
 });
 
+test('fsck tells what was evicted from what was lost, asks the remote, and fetches only what was lost', async (t) => {
+  const sandbox = await setUp(t);
+  await addFile(sandbox, 'a', 'two.bin', 2);
+  await push(sandbox, 'a');
+  await sandbox.xet('a', ['evict', 'one.bin']);
+  const fsck = async (...args: string[]) => {
+    const { code, stdout, stderr } = await cli(['xet', 'fsck', '--json', ...args], {
+      cwd: sandbox.path('a'),
+      env: sandbox.env,
+    });
+    const { ok, lost, elsewhere } = JSON.parse(stdout) as {
+      ok: boolean;
+      lost: { path: string; state: string; faults: { found: string }[] }[];
+      elsewhere: { path: string; place: string; provedAt: string }[];
+    };
+    t.is(ok, code === 0, stderr);
+    return { code, stderr, lost, elsewhere };
+  };
+  const store = sandbox.path('a/.git/xet');
+  const place = sandbox.path('nas/store');
+  for (const args of [[], ['--remote']]) {
+    const { code, lost, elsewhere, stderr } = await fsck(...args);
+    t.is(code, 0, stderr);
+    t.deepEqual([lost, elsewhere.map((one) => [one.path, one.place])], [[], [['one.bin', place]]]);
+    t.true(Math.abs(Date.parse(elsewhere[0]!.provedAt) - Date.now()) < 600_000);
+    t.regex(stderr, /not here, but in .*nas\/store: 1 file/);
+  }
+
+  // What is lost comes from the remote. What was evicted stays away.
+  for (const name of ['xorbs', 'shards', 'catalog']) rmSync(`${store}/${name}`, { recursive: true });
+  rmSync(sandbox.path('a/two.bin'));
+  const broken = await fsck();
+  t.deepEqual([broken.code, broken.lost.map(({ path }) => path)], [1, ['two.bin']]);
+  const repaired = await fsck('--repair');
+  t.is(repaired.code, 0, repaired.stderr);
+  t.deepEqual(
+    repaired.elsewhere.map(({ path }) => path),
+    ['one.bin'],
+  );
+  t.is((await fsck()).code, 0);
+
+  // Without its notes nobody knows, until the remote is asked; and one that has lost it proves nothing.
+  rmSync(`${store}/evicted`);
+  const unknown = await fsck();
+  t.deepEqual(
+    [unknown.code, unknown.lost.map(({ path, state }) => [path, state])],
+    [1, [['one.bin', 'missing']]],
+  );
+  t.is((await fsck('--remote')).code, 0);
+  rmSync(sandbox.path('nas/store/xorbs'), { recursive: true });
+  const gone = await fsck('--remote');
+  t.is(gone.code, 1);
+  t.regex(gone.lost[0]!.faults[0]!.found, /^it is not there; origin: .*is not proved to be in/);
+});
+
+test('a repair takes content from the objects of git-lfs', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.init('a');
+  const content = noise(200_000, 1);
+  sandbox.write('a/one.bin', content);
+  await sandbox.commitAll('a');
+  const sha256 = createHash('sha256').update(content).digest('hex');
+  sandbox.write(`a/.git/lfs/objects/${sha256.slice(0, 2)}/${sha256.slice(2, 4)}/${sha256}`, content);
+  rmSync(sandbox.path('a/one.bin'));
+  rmSync(sandbox.path('a/.git/xet'), { recursive: true });
+  const run = (...args: string[]) =>
+    cli(['xet', 'fsck', ...args], { cwd: sandbox.path('a'), env: sandbox.env });
+  t.is((await run()).code, 1);
+  const repaired = await run('--repair');
+  t.is(repaired.code, 0, repaired.stderr);
+  t.regex(repaired.stderr, /healed: one\.bin/);
+});
+
 test('evict keeps what another repository of the store needs, and what only the store itself has', async (t) => {
   const sandbox = await setUp(t);
   await push(sandbox, 'a');
@@ -265,6 +341,48 @@ test('evict keeps what another repository of the store needs, and what only the 
   await sandbox.git(['config', 'remote.origin.xeturl', store], { cwd: 'a' });
   const own = await sandbox.xet('a', ['evict', '--verbose']);
   t.regex(own.stderr, /one\.bin stays: origin: its store is this one/);
+});
+
+test('the .gitxet of what is pushed, fetched or checked out counts, also in a bare repository', async (t) => {
+  const sandbox = await setUp(t);
+  await sandbox.git(['config', '--global', '--unset', 'remote.origin.xeturl']);
+  const place = (name: string) => sandbox.path('nas', name);
+  for (const name of ['old', 'new']) addTrusted(`file://${place(name)}`, sandbox.env);
+  const name = async (place: string, content: string, seed: number) => {
+    sandbox.write('a/.gitxet', `[xet]\n\turl = file://${place}\n\texclude = left-out.bin\n`);
+    sandbox.write('a/left-out.bin', noise(50_000, seed + 10));
+    await addFile(sandbox, 'a', content, seed);
+  };
+  await name(place('old'), 'two.bin', 2);
+  await sandbox.git(['checkout', '-q', '-b', 'other'], { cwd: 'a' });
+  await name(place('new'), 'three.bin', 3);
+  await sandbox.git(['checkout', '-q', 'main'], { cwd: 'a' });
+
+  // The branch that is checked out says something else than the one that is pushed.
+  t.is((await push(sandbox, 'a', 'origin', 'other')).place, place('new'));
+  const both = await push(sandbox, 'a', '--all', 'origin');
+  t.deepEqual(both.place?.split(', ').sort(), [place('new'), place('old')]);
+  t.is(outcomes(both)['three.bin'], 'present');
+  t.is(outcomes(both)['two.bin'], 'sent');
+  await sandbox.git(['push', '-q', '--no-verify', 'origin', 'main', 'other'], { cwd: 'a' });
+
+  await sandbox.git(['clone', '-q', '--bare', 'hub', 'bare']);
+  await sandbox.git(['config', 'remote.origin.url', `file://${sandbox.path('nowhere')}`], { cwd: 'bare' });
+  const run = { cwd: sandbox.path('bare'), env: sandbox.env };
+  const fetched = await cli(['xet', 'fetch', '--json', 'origin', 'other'], run);
+  t.is(fetched.code, 0, fetched.stderr);
+  const { files } = JSON.parse(fetched.stdout) as { files: { path: string; outcome: string }[] };
+  t.deepEqual(files.map(({ path }) => path).sort(), ['one.bin', 'three.bin', 'two.bin']);
+  t.true(
+    files.every(({ outcome }) => outcome === 'moved' || outcome === 'fetched'),
+    fetched.stdout,
+  );
+
+  // While git checks out `other`, index and HEAD are those of `main`.
+  await sandbox.git(['clone', '-q', `file://${sandbox.path('hub')}`, 'b']);
+  rmSync(place('old'), { recursive: true });
+  await sandbox.git(['checkout', '-q', '-f', 'other'], { cwd: 'b' });
+  t.true(sandbox.read('b/three.bin').equals(noise(100_000, 3)));
 });
 
 test('a foreign pre-push hook is kept, or chained', async (t) => {

@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, readFileSync, rmSync, utimesSync, w
 import { join } from 'node:path';
 import { inspect } from 'node:util';
 import test, { type ExecutionContext } from 'ava';
+import { LocalContent } from '../../src/lfs/local-content.ts';
 import { filterCommand } from '../../src/registry/filter-program.ts';
 import { type GitPlace, openPlace } from '../../src/registry/git-place.ts';
 import { LfsFacet, XetFacet } from '../../src/registry/handles/xet.ts';
@@ -203,6 +204,15 @@ test('Git LFS pointers are listed and loaded, and what does not have their SHA-2
     const error = await t.throwsAsync(facet.load(pointer), { instanceOf: Git2dbError });
     t.is(error.code, 'CONTENT_DAMAGED');
   }
+  // Git-lfs's object is damaged, and later gone: what the chunk store has by its SHA-256 is as good.
+  const content = LocalContent.open({ cwd: sandbox.path('repository'), env: { ...sandbox.env } }, () => {});
+  await content.storeBytes(CONTENT, { sha256, size: CONTENT.length });
+  await content.close();
+  t.true((await facet.load(pointer)).equals(CONTENT));
+  rmSync(objects, { recursive: true });
+  t.true((await facet.load(pointer)).equals(CONTENT));
+  const wrongSize = await t.throwsAsync(facet.load(formatLfsPointer(sha256, 5)), { instanceOf: Git2dbError });
+  t.is(wrongSize.code, 'CONTENT_MISSING');
   await t.throwsAsync(facet.load(Buffer.from('text')), { instanceOf: Git2dbError });
   await t.throwsAsync(facet.lsFiles({ ref: '--output=x' }), { instanceOf: Git2dbError });
 });

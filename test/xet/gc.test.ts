@@ -25,10 +25,12 @@ import { formatHash, parseHash } from '../../src/xet/hash/xet-hash.ts';
 import { Shard } from '../../src/xet/shard/shard.ts';
 import { validateShardForUpload } from '../../src/xet/shard/validate.ts';
 import { collectGarbage, type GcOptions } from '../../src/xet/store/gc/collect.ts';
+import { LEARNED_MAX_AGE_MS, pruneLearned } from '../../src/xet/store/gc/learned.ts';
 import { type MeasuredXorb, type PlanOptions, planRepack } from '../../src/xet/store/gc/plan.ts';
 import type { GcReport } from '../../src/xet/store/gc/report.ts';
 import { XorbEntry } from '../../src/xet/store/gc/xorb-entry.ts';
 import type { LocalTerm } from '../../src/xet/store/journal.ts';
+import { StoreLayout } from '../../src/xet/store/layout.ts';
 import { extendTerms, StoreWriter } from '../../src/xet/store/writer.ts';
 import { rawBytesBetween } from '../../src/xet/store/xorb-source.ts';
 import type { StoredResult } from '../../src/xet/upload.ts';
@@ -826,4 +828,31 @@ test('after a kill at any step everything reads, content dropped before can be s
       t.deepEqual(readdirSync(join(root, name)), [], `${name}, ${where}`);
     rmSync(root, { recursive: true });
   }
+});
+
+test('lists of others’ chunks are bounded by age and by size, the oldest go first, and only when pruning', async (t) => {
+  const store = createStore(t);
+  await store.add(chunkRun('learned', 0, 2));
+  const { learned } = new StoreLayout(store.root);
+  const put = (digit: string, size: number, ageMs: number) => {
+    mkdirSync(join(learned, digit.repeat(2)), { recursive: true });
+    const path = join(learned, digit.repeat(2), digit.repeat(64));
+    writeFileSync(path, Buffer.alloc(size));
+    const time = new Date(Date.now() - ageMs);
+    utimesSync(path, time, time);
+  };
+  put('a', 100, LEARNED_MAX_AGE_MS + 60_000);
+  put('b', 40, 60_000);
+  put('c', 50, 120_000);
+  put('d', 30, 180_000);
+  writeFileSync(join(learned, 'bb', 'somebody-elses'), 'x');
+  const left = () => readdirSync(learned).sort();
+  t.is((await gc(store.root, [], { prune: false })).bytes.cache, 100);
+  t.deepEqual(left(), ['aa', 'bb', 'cc', 'dd']);
+  t.is((await gc(store.root, [])).bytes.cache, 100);
+  t.deepEqual(left(), ['bb', 'cc', 'dd']);
+  t.is(pruneLearned(new StoreLayout(store.root), { now: Date.now(), maxBytes: 90, prune: true }), 30);
+  t.deepEqual(left(), ['bb', 'cc']);
+  t.is(pruneLearned(new StoreLayout(store.root), { now: Date.now(), maxBytes: 0, prune: true }), 90);
+  t.deepEqual(readdirSync(join(learned, 'bb')), ['somebody-elses']);
 });

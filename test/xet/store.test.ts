@@ -1,4 +1,5 @@
 import {
+  appendFileSync,
   existsSync,
   fstatSync,
   linkSync,
@@ -24,6 +25,7 @@ import { DATA_KEY } from '../../src/xet/hash/keys.ts';
 import { formatHash, parseHash } from '../../src/xet/hash/xet-hash.ts';
 import { adoptFile } from '../../src/xet/store/adopt.ts';
 import { ByteList } from '../../src/xet/store/byte-list.ts';
+import { noteEvicted, readEvicted } from '../../src/xet/store/evicted.ts';
 import { JOURNAL } from '../../src/xet/store/incoming.ts';
 import {
   appendChunk,
@@ -1332,4 +1334,27 @@ test('a published xorb with more names than ours is not written to when its writ
   linkSync(join(writer.directory, '0.xorb'), link);
   await writer.seal();
   checkPublished(t, sandbox.open(), [[1, 2]]);
+});
+
+test('notes of evicted files: the last of a file counts, broken lines do not, and there is no end of them', (t) => {
+  const { root } = createStore(t);
+  const layout = new StoreLayout(root);
+  t.deepEqual([...readEvicted(layout)], []);
+  layout.create();
+  const provedAt = new Date(1_700_000_000_000);
+  const note = (digit: string, place: string) => ({ hash: digit.repeat(64), size: 5, provedAt, place });
+  noteEvicted(layout, [note('a', '/one'), note('b', 'https://host/x y')]);
+  appendFileSync(layout.evicted, 'nonsense\n');
+  appendFileSync(layout.evicted, `${'c'.repeat(64)} 5 170000`);
+  noteEvicted(layout, [note('a', '/two\nlines')]);
+  const read = () => [...readEvicted(layout).values()];
+  t.deepEqual(read(), [note('a', '/two lines'), note('b', 'https://host/x y')]);
+  appendFileSync(layout.evicted, 'x'.repeat(1 << 20));
+  noteEvicted(layout, [note('b', '/three')]);
+  t.deepEqual(read(), [note('a', '/two lines'), note('b', '/three')]);
+  t.true(statSync(layout.evicted).size < 1000);
+  t.deepEqual(
+    readdirSync(root).filter((name) => name.includes('tmp')),
+    [],
+  );
 });

@@ -1,6 +1,6 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import type { FsckReport, LostFile } from '../../large-files/fsck.ts';
+import type { ElsewhereFile, FsckReport, LostFile } from '../../large-files/fsck.ts';
 import type { Damage, FileFault } from '../../xet/store/fsck-damage.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, type Progress } from '../output.ts';
@@ -14,10 +14,16 @@ index or worktree of the repositories using the store still has. Each damage is
 named: what, where, what was expected and what was found; each lost content by
 path and commit. Nothing is changed.
 
+Content that was evicted is not lost: it is told where it was proved to be then. Other
+content that is not here counts as missing, as nobody knows whether it is anywhere;
+--remote asks the remotes of this repository for proof that they hold it, also what was
+evicted. So it is for a clone that has fetched the content of some commits only.
+
 With --repair, damaged objects are moved to quarantine/ in the store (nothing is
 deleted), whatever is whole is stored again, and what is lost is taken from files
-of the work trees and from other stores on this machine. What dead writers left is
-completed. Then it says what came back and what stays lost.
+of the work trees, from git-lfs's objects and from other stores on this machine, and
+what is still missing then is fetched from the remotes. What was evicted stays there.
+What dead writers left is completed. Then it says what came back and what stays lost.
 
 Other processes may go on using the store. Ctrl-C is safe at any time.
 
@@ -25,7 +31,8 @@ JSON: {"ok","store","checked":{"xorbs","chunks","shards","files","tables",
 "writers","bytes","pointers","repositories"},"damage":[{"object","name","path",
 "chunk","offset","expected","found"}],"lost":[{"repository","commit","path",
 "oid","fileHash","size","state","faults":[{"fileOffset","xorb","chunk",
-"chunkEnd","offset","expected","found"}]}],"unreadable":[{"commonDir","reason"}],
+"chunkEnd","offset","expected","found"}]}],"elsewhere":[{"repository","commit","path",
+"oid","fileHash","size","place","provedAt"}],"unreadable":[{"commonDir","reason"}],
 "unreferenced","undescribed","missingShards","strays","absentObjects","repair":
 {"quarantined","rebuilt","mended","healed","remaining"}}. "object" is xorb, shard,
 catalog or incoming; "state" missing, damaged or wrong-size; "repair" null unless
@@ -34,11 +41,13 @@ and names that do not apply are null.`,
   operands: NO_OPERANDS,
   options: {
     repair: { type: 'boolean', describe: 'Mend what can be mended', conflicts: ['quick'] },
+    remote: { type: 'boolean', describe: 'Ask the remotes whether they hold what is not here' },
     quick: { type: 'boolean', describe: 'Do not read the chunks, only what describes them' },
   },
   examples: [
     ['git2db xet fsck', 'is all there?'],
     ['git2db xet fsck --quick', 'in seconds: all but bit rot in the chunks'],
+    ['git2db xet fsck --quick --remote', 'is what is not here in the remotes?'],
     ['git2db xet fsck --repair', 'mend, and say what stays lost'],
   ],
   exitCodes: [
@@ -58,6 +67,8 @@ and names that do not apply are null.`,
         env,
         quick: options.quick,
         repair: options.repair,
+        remote: options.remote,
+        mayPrompt: env.GIT_TERMINAL_PROMPT !== '0',
         signal,
         onProgress: (event) => {
           if (event.kind === 'start') progress = output.progress('checking', 'bytes', event.totalBytes);
@@ -82,6 +93,8 @@ function describe(report: FsckReport, { output }: CommandContext): void {
   for (const one of damage) tell(damageText(one));
   for (const file of repair?.healed ?? []) output.note(`healed: ${nameOf(file)}`);
   for (const file of lost) output.error(lossText(file));
+  for (const { place, provedAt, ...file } of report.elsewhere)
+    output.detail(`not here: ${nameOf(file)}: ${place} held it on ${provedAt.toISOString()}`);
   for (const one of repair?.remaining ?? []) output.error(`left as it is, in use: ${damageText(one)}`);
   for (const { commonDir, reason } of report.unreadable) {
     output.warn(
@@ -106,8 +119,18 @@ function describe(report: FsckReport, { output }: CommandContext): void {
   if (repair !== undefined && repair.quarantined.length > 0) {
     output.note(`put aside in ${report.store}/quarantine: ${repair.quarantined.join(', ')}`);
   }
+  describeElsewhere(report, output);
   const what = `${count(checked.pointers, 'pointer', 'pointers')}, ${count(checked.xorbs, 'xorb', 'xorbs')}, ${formatBytes(checked.bytes)}`;
   output.note(`checked ${what}: ${verdict(report)}`);
+}
+
+function describeElsewhere({ elsewhere }: FsckReport, output: CommandContext['output']): void {
+  if (elsewhere.length === 0) return;
+  const places = [...new Set(elsewhere.map(({ place }) => place))];
+  const bytes = elsewhere.reduce((sum, { size }) => sum + size, 0);
+  output.note(
+    `not here, but in ${places.join(', ')}: ${count(elsewhere.length, 'file', 'files')}, ${formatBytes(bytes)}`,
+  );
 }
 
 function verdict({ damage, lost, repair }: FsckReport): string {
@@ -151,7 +174,13 @@ function faultText({ fileOffset, xorb, chunk, chunkEnd, offset, expected, found 
   return `${parts.join(', ')}${parts.length > 0 ? ': ' : ''}expected ${expected}, found: ${found}`;
 }
 
-function nameOf({ path, commit, size, repository, fileHash }: LostFile): string {
+function nameOf({
+  path,
+  commit,
+  size,
+  repository,
+  fileHash,
+}: Omit<ElsewhereFile, 'place' | 'provedAt'>): string {
   const named = path.length === 0 ? `file ${fileHash}` : quotePath(path);
   return `${named} (${formatBytes(size)}, ${commit === undefined ? 'staged' : `commit ${commit}`}, ${repository})`;
 }
@@ -163,6 +192,12 @@ function documentOf(report: FsckReport, ok: boolean): unknown {
     ...report,
     damage: report.damage.map(damageDocument),
     lost: report.lost.map(lossDocument),
+    elsewhere: report.elsewhere.map(({ commit, path, provedAt, ...file }) => ({
+      ...file,
+      commit: commit ?? null,
+      path: path.toString('utf8'),
+      provedAt: provedAt.toISOString(),
+    })),
     repair:
       repair === undefined
         ? null

@@ -33,12 +33,18 @@ for good, --forget PATH removes it from the list of users, at once unless --dry-
 is given. Writers that began before are waited for; if one outlasts --wait, what was
 put aside is deleted by the next gc.
 
+With --remote it is the store of a remote on this machine, or of the directory URL, that
+is collected: kept is what its users, this repository and those of --keep-from refer to.
+For content apart from git that must include every repository whose content is there: a
+mirror of each ("git clone --mirror") will do. Buckets are not collected, and a server's
+store is where it lies.
+
 JSON: {"dryRun","store","users","forgotten","files":{"kept","dropped","missing"},
 "xorbs":{"total","dead","copied","created"},"shards":{"total","replaced","created"},
-"bytes":{"total","deleted","added","freed","dead","leftInTrash","noRoom"},
+"bytes":{"total","deleted","added","freed","dead","leftInTrash","noRoom","cache"},
 "restored","writers","damaged":[{"path","message"}]}. "missing" are files that are
-referred to and not in this store, "dead" bytes those that stay, "writers" those not
-waited for to the end. In a dry run the numbers say what would be.`,
+referred to and not in this store, "dead" bytes those that stay, "cache" those of lists of
+remote chunks that are no longer kept, "writers" those not waited for to the end. In a dry run the numbers say what would be.`,
   operands: NO_OPERANDS,
   options: {
     prune: { type: 'boolean', describe: 'Really do it', conflicts: ['dry-run'] },
@@ -61,6 +67,13 @@ waited for to the end. In a dry run the numbers say what would be.`,
       describe: 'A repository that is gone: remove it from the list of users',
       complete: 'directory',
     },
+    remote: { type: 'string', describe: 'A remote, or a directory, whose store is collected' },
+    'keep-from': {
+      type: 'string',
+      repeat: true,
+      describe: 'A repository that needs what is there, though the store does not know it',
+      complete: 'directory',
+    },
     'no-repack': { type: 'boolean', describe: 'Only delete what is dead as a whole, copy nothing' },
   },
   examples: [
@@ -68,11 +81,12 @@ waited for to the end. In a dry run the numbers say what would be.`,
     ['git2db xet gc --prune', 'give it back'],
     ['git2db xet gc --prune --grace 0', 'also what was dropped just now; see "git reflog expire"'],
     ['git2db xet gc --forget /old/clone', 'a clone that was deleted'],
+    ['git2db xet gc --remote /nas/content --keep-from /nas/mirror.git', 'content apart from git'],
   ],
   exitCodes: [
     [EXIT_FALSE, 'Something damaged was left as it is; it is named'],
     [4, 'Not in a repository'],
-    [8, 'A repository, shard or journal cannot be read, or another gc is at work'],
+    [8, 'A repository, shard or journal cannot be read, another gc is at work, or --remote is no directory'],
     [24, 'There is no room on the disk for copies'],
   ],
   async run({ options }, context) {
@@ -89,6 +103,8 @@ waited for to the end. In a dry run the numbers say what would be.`,
         graceMs: parseDuration(options.grace ?? DEFAULT_GRACE),
         waitMs: 1000 * checkWait(options.wait ?? DEFAULT_WAIT_SECONDS),
         forget: options.forget,
+        remote: options.remote,
+        keepFrom: options['keep-from'],
         repack: !options['no-repack'],
         signal: context.interruptible(),
         warn: (line) => output.warn(line),
@@ -184,6 +200,8 @@ function describe(result: CollectResult, isExplicitDryRun: boolean, { output }: 
   }
   if (bytes.dead > 0)
     output.detail(`${formatBytes(bytes.dead)} of dead chunks stay in xorbs that are mostly alive`);
+  if (bytes.cache > 0)
+    output.detail(`${formatBytes(bytes.cache)} of old lists of remote chunks ${would}deleted`);
   if (bytes.noRoom > 0) {
     output.warn(
       `${formatBytes(bytes.noRoom)} were not copied, there is no room for them on the disk: run it again once there is`,

@@ -50,8 +50,8 @@ const fetchContentHook = defineCommand({
   path: ['xet', 'hook', 'fetch-content'],
   summary: 'Fetch for a filter: what it asks for on standard input',
   description: `git2db-filter starts this when a checkout needs content that is not here. A line of
-standard input is "xet HASH SIZE" or "lfs SHA256 SIZE"; an empty line begins to fetch
-those before it. Each is answered by "ok KIND HASH" as soon as the store has it, or "no
+standard input is "xet HASH SIZE" or "lfs SHA256 SIZE", and the commit or tree that is
+checked out where git has said it; an empty line begins to fetch those before it. Each is answered by "ok KIND HASH" as soon as the store has it, or "no
 KIND HASH CODE MESSAGE". It ends with its input, and gives up what is not complete then.
 
 JSON: the same lines, whose MESSAGE is a JSON string.`,

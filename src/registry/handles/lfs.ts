@@ -1,6 +1,7 @@
 /**
- * Files that Git LFS left as pointers in history. Their contents are in `<common git dir>/lfs/objects`
- * when git-lfs has fetched them; each is checked against its SHA-256 before anybody gets it.
+ * Files that Git LFS left as pointers in history. Their contents are in `<common git dir>/lfs/objects` when git-lfs
+ * has fetched them, and among the chunks of the store when we have; each is checked against its SHA-256 before
+ * anybody gets it.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -67,8 +68,9 @@ export class LfsFacet {
   }
 
   /**
-   * The content that the pointer `bytes` names, from what git-lfs has fetched. Throws INVALID_POINTER,
-   * CONTENT_MISSING or CONTENT_DAMAGED: nobody gets a pointer's text for content.
+   * The content that the pointer `bytes` names, from what git-lfs has fetched, here or for a repository that this one
+   * borrows from, or from chunks, also those of remotes on this machine. Throws INVALID_POINTER, CONTENT_MISSING or
+   * CONTENT_DAMAGED: nobody gets a pointer's text for content.
    */
   async load(bytes: Uint8Array, options: { readonly signal?: AbortSignal } = {}): Promise<Buffer> {
     const pointer = this.parse(bytes);
@@ -79,7 +81,44 @@ export class LfsFacet {
       );
     }
     if (pointer.size === 0) return Buffer.alloc(0);
-    const { sha256, size } = pointer;
+    try {
+      return await this.#loadObject(pointer, options);
+    } catch (error) {
+      const code = error instanceof Git2dbError ? error.code : undefined;
+      if (code !== 'CONTENT_MISSING' && code !== 'CONTENT_DAMAGED') throw error;
+      const found = await this.#loadChunks(pointer, options);
+      if (found === undefined) throw error;
+      return found;
+    }
+  }
+
+  /** Undefined where the store has nothing of this SHA-256. */
+  async #loadChunks(
+    { sha256, size }: LfsPointer,
+    { signal }: { readonly signal?: AbortSignal },
+  ): Promise<Buffer | undefined> {
+    const [{ largeFileSurroundings }, { LocalContent }] = await Promise.all([
+      import('./xet.ts'),
+      import('../../lfs/local-content.ts'),
+    ]);
+    const content = LocalContent.open(await largeFileSurroundings(this.#place), () => {});
+    try {
+      if (!content.has({ sha256, size })) return undefined;
+      const pieces: Uint8Array[] = [];
+      for (const piece of content.read({ sha256, size })) {
+        signal?.throwIfAborted();
+        pieces.push(piece);
+      }
+      return Buffer.concat(pieces, size);
+    } finally {
+      await content.close();
+    }
+  }
+
+  async #loadObject(
+    { sha256, size }: LfsPointer,
+    options: { readonly signal?: AbortSignal },
+  ): Promise<Buffer> {
     const path = join(
       this.#place.commonDir,
       'lfs',
@@ -101,7 +140,7 @@ export class LfsFacet {
       if (errnoOf(cause) !== 'ENOENT') throw cause;
       throw new Git2dbError(
         'CONTENT_MISSING',
-        `the content (${size} bytes, SHA-256 ${sha256}) is not at ${path}: fetch it with "git lfs fetch"`,
+        `the content (${size} bytes, SHA-256 ${sha256}) is neither in the store nor at ${path}: fetch it with "git2db xet fetch", or "git lfs fetch"`,
         {
           cause,
           data: { sha256, size, path, reason: messageOf(cause) },

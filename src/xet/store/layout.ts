@@ -8,6 +8,7 @@
  *     incoming/<writer>/       acknowledged by a running writer, not sealed yet
  *     irregular/<xorb hash>    empty marks: chunk boundaries of this xorb were not checked here
  *     learned/ab/<xorb hash>   what is known of xorbs of other stores that show no chunk lists; a cache
+ *     evicted                  what was given up on purpose, and where it was proved to be
  *     users/<name>             one absolute path per repository that uses this store
  *     quarantine/  trash/      damaged objects; objects that gc is about to delete
  *     gc/<name>/               the gc at work, and its temporary files
@@ -33,6 +34,7 @@ export class StoreLayout {
   readonly gc: string;
   readonly irregular: string;
   readonly learned: string;
+  readonly evicted: string;
   readonly xorbs: string;
 
   constructor(root: string) {
@@ -47,6 +49,7 @@ export class StoreLayout {
     this.gc = join(root, 'gc');
     this.irregular = join(root, 'irregular');
     this.learned = join(root, 'learned');
+    this.evicted = join(root, 'evicted');
   }
 
   /** Path of a published xorb; `hash` must be a checked string form. */

@@ -7,7 +7,7 @@ import {
   tokenHeaders,
 } from '../../../src/xet/cas/protocol.ts';
 import { CredentialToken, ExchangedToken, staticToken } from '../../../src/xet/cas/token.ts';
-import type { Git2dbError } from '../../../src/xet/errors.ts';
+import { Git2dbError } from '../../../src/xet/errors.ts';
 import { openClient, serve } from './http-rig.ts';
 
 const NOW = 1_000_000_000_000;
@@ -169,6 +169,11 @@ test('tokens travel as headers, too, and servers tell of themselves', (t) => {
   t.deepEqual(tokenFromHeaders(tokenHeaders(answer)), answer);
   t.is(tokenFromHeaders({ 'content-type': 'x' }), undefined);
   t.throws(() => tokenFromHeaders({ 'X-Xet-Access-Token': 'a', 'X-Xet-Cas-Url': 'https://x' }));
+  for (const casUrl of ['', 'nonsense', 'ftp://x', '//x', 'https://', 'https://u:p@x/']) {
+    const headers = { ...tokenHeaders(answer), 'X-Xet-Cas-Url': casUrl };
+    const error = t.throws(() => tokenFromHeaders(headers), { instanceOf: Git2dbError });
+    t.regex(error?.message ?? '', /casUrl: expected an http:\/\/ or https:\/\/ URL/);
+  }
   const info = { casUrl: 'https://x/cas', tokenUrl: 'https://x/r.git/info/xet/token' };
   t.deepEqual(parseXetInfo(JSON.parse(JSON.stringify(formatXetInfo(info)))), info);
   for (const other of [null, 'x', {}, { server: 'other', protocol: 1 }, { server: 'git2db', protocol: 2 }]) {

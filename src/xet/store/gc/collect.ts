@@ -19,6 +19,7 @@ import { StoreLayout } from '../layout.ts';
 import type { Fsync } from '../publish.ts';
 import type { WriterOptions } from '../writer.ts';
 import { readIncomingNeeds } from './incoming-needs.ts';
+import { pruneLearned } from './learned.ts';
 import { GcLock } from './lock.ts';
 import { listObjects, listTrash, type StoredObject, type StoredObjects } from './objects.ts';
 import { type MeasuredXorb, planRepack, type RepackPlan } from './plan.ts';
@@ -254,6 +255,7 @@ class Collection {
     }
   }
 
+  /** The last step: a cache is bounded, too. */
   #report(
     { survey, plan, objects, damaged }: Marked,
     outcome: {
@@ -278,6 +280,7 @@ class Collection {
         leftInTrash: 0,
         dead: plan.leftBytes,
         noRoom: plan.noRoomBytes,
+        cache: pruneLearned(this.#layout, { now: Date.now(), prune: this.#options.prune }),
         ...outcome.bytes,
       },
     };

@@ -38,6 +38,8 @@ export interface GcBytes {
   readonly leftInTrash: number;
   /** Live chunks that were not copied for want of room on the disk. */
   readonly noRoom: number;
+  /** Of `learned/`, which the other numbers leave out: lists that were old, or too many. */
+  readonly cache: number;
 }
 
 export interface LeftObject {
