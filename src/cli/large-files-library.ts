@@ -15,7 +15,7 @@ export { listLargeFiles } from '../large-files/list.ts';
 export { migrateInfo, migratePointers } from '../large-files/migrate.ts';
 export { migrateLfs } from '../large-files/migrate-lfs.ts';
 export { migrateToLfs } from '../large-files/migrate-to-lfs.ts';
-export { parseUpdates, prePush } from '../large-files/pre-push.ts';
+export { parseUpdates, prePush, updatesToSee } from '../large-files/pre-push.ts';
 export { planPull, pull } from '../large-files/pull.ts';
 export { pushContent, selectRange } from '../large-files/push.ts';
 export { reportRemotes } from '../large-files/remote-report.ts';

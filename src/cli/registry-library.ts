@@ -5,4 +5,5 @@
 export { examine as examineMounts } from '../mount-helper/doctor.ts';
 export { probe as probeMounts } from '../mount-helper/index.ts';
 export * from '../registry/index.ts';
+export { lacksContent } from '../registry/worktree/completion.ts';
 export { diskUsage as diskBytes } from '../registry/worktree/disk-usage.ts';

@@ -150,7 +150,7 @@ function findHere(db: Git2DB, context: CommandContext, operand: string | undefin
       `${cwd} is in no repository: name one of the registry ${db.root} ('git2db list' shows them)`,
     );
   }
-  const record = db.list().find((each) => isPlaceOf(repository, db.absolutePath(each)));
+  const record = recordOf(db, repository);
   if (record === undefined) {
     const top = repository.workTree ?? repository.gitDir;
     throw new Git2dbError(
@@ -160,6 +160,11 @@ function findHere(db: Git2DB, context: CommandContext, operand: string | undefin
   }
   const isLinked = realPath(repository.gitDir) !== realPath(repository.commonDir);
   return { record, linked: isLinked ? repository.workTree : undefined };
+}
+
+/** The entry of a repository, or of the one that a worktree belongs to. */
+export function recordOf(db: Git2DB, repository: RepositoryPaths): RepositoryRecord | undefined {
+  return db.list().find((each) => isPlaceOf(repository, db.absolutePath(each)));
 }
 
 /** A recorded path is a work tree, or a git directory. */

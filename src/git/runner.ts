@@ -273,14 +273,18 @@ function neverStarted(reason: Error): RunningGit {
   };
 }
 
+/** An environment as it is without what would lead git to another repository than `cwd` or GIT_DIR does. */
+export function withoutRepository(env: NodeJS.ProcessEnv): NodeJS.ProcessEnv {
+  const kept = { ...env };
+  for (const name of [...REPOSITORY_VARIABLES, ...PATHSPEC_VARIABLES]) delete kept[name];
+  return kept;
+}
+
 /** The environment every git run gets. */
 export function gitEnvironment(
   options: Pick<GitRun, 'env' | 'keepGitEnv' | 'interactive'>,
 ): NodeJS.ProcessEnv {
-  const env: NodeJS.ProcessEnv = { ...process.env };
-  if (options.keepGitEnv !== true) {
-    for (const name of [...REPOSITORY_VARIABLES, ...PATHSPEC_VARIABLES]) delete env[name];
-  }
+  const env = options.keepGitEnv === true ? { ...process.env } : withoutRepository(process.env);
   if (options.interactive !== true) {
     env.LC_ALL = 'C';
     env.GIT_TERMINAL_PROMPT = '0';

@@ -26,10 +26,10 @@ const MAX_LINE = 256;
 
 /** Ends with the input. What was under way then is given up; what was fetched of it is kept. */
 export async function serveFetches(options: FetchServiceOptions): Promise<void> {
-  await using remotes = new ContentRemotes(options);
   const ended = new AbortController();
   const signal =
     options.signal === undefined ? ended.signal : AbortSignal.any([ended.signal, options.signal]);
+  await using remotes = new ContentRemotes({ ...options, signal });
   let working: Promise<void> = Promise.resolve();
   let failure: { readonly error: unknown } | undefined;
   let batch: Question[] = [];

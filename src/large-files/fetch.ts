@@ -14,6 +14,8 @@ import { LocalStore } from '../xet/store/local-store.ts';
 import type { TransferEvent } from '../xet/transfer/transfer.ts';
 import { ContentRemotes } from './content-remotes.ts';
 import { type ContentOutcome, fetchContent } from './fetch-content.ts';
+import { recentRule, recentTrees } from './fetch-recent.ts';
+import { GitRemotes } from './git-remotes.ts';
 import { completeObjects, type PushedPointer, pushedPointers } from './pushed-pointers.ts';
 import type { Place } from './work-tree.ts';
 
@@ -24,7 +26,9 @@ export interface FetchOptions extends Place {
   readonly refs: readonly string[];
   /** Whole histories instead of the last state; of all refs, where none are given. */
   readonly all: boolean;
-  /** Also what all branches of the last days have. */
+  /** Also what recent branches and tags, and recent commits on them, have: see fetch-recent.ts. */
+  readonly recent: boolean;
+  /** As `recent`, with so many days for branches and tags. */
   readonly recentDays: number | undefined;
   /** See src/git/path-patterns.ts; what .gitxet says, where both are empty. */
   readonly include: readonly string[];
@@ -132,7 +136,7 @@ async function* selectPointers(
   repository: RepositoryPaths,
   options: FetchOptions,
 ): AsyncIterable<PushedPointer> {
-  const { refs, all, recentDays, signal } = options;
+  const { refs, all, recent, recentDays, remote, signal } = options;
   if (all) {
     const tips = refs.length > 0 ? await resolveAll(refs, '', options) : await allTips(options);
     yield* pushedPointers(repository, { tips, boundaries: [], signal });
@@ -141,7 +145,18 @@ async function* selectPointers(
   if (refs.length === 0 && repository.workTree !== undefined) yield* indexPointers(repository, options);
   const named = refs.length > 0 ? refs : repository.workTree === undefined ? ['HEAD'] : [];
   const trees = await resolveAll(named, '^{tree}', options);
-  if (recentDays !== undefined) trees.push(...(await recentTrees(recentDays, options)));
+  if (recent || recentDays !== undefined) {
+    const rule = recentRule(options);
+    const remotes = GitRemotes.load(options);
+    const own = remote === undefined ? remotes.names() : [remote];
+    trees.push(
+      ...(await recentTrees({ ...rule, refsDays: recentDays ?? rule.refsDays }, options, {
+        named: await resolveAll(refs.length > 0 ? refs : ['HEAD'], '^{commit}', options),
+        remotePatterns: own.flatMap((name) => remotes.trackingPatterns(name)),
+        signal,
+      })),
+    );
+  }
   yield* pushedPointers(repository, { tips: trees, boundaries: [], signal });
 }
 
@@ -204,17 +219,6 @@ async function resolveAll(refs: readonly string[], suffix: string, place: Place)
 async function allTips(place: Place): Promise<string[]> {
   const listed = await gitText(['for-each-ref', '--format=%(objectname)'], runIn(place));
   return [...listed.split('\n').filter(Boolean), ...(await resolveAll(['HEAD'], '', place))];
-}
-
-/** Of local and remote-tracking branches whose last commit is not older. */
-async function recentTrees(days: number, place: Place): Promise<string[]> {
-  const since = Math.floor(Date.now() / 1000) - days * 86_400;
-  const format = '--format=%(committerdate:unix) %(tree)';
-  const listed = await gitText(['for-each-ref', format, 'refs/heads', 'refs/remotes'], runIn(place));
-  return listed.split('\n').flatMap((line) => {
-    const [time, tree] = line.split(' ');
-    return tree !== undefined && tree !== '' && Number(time) >= since ? [tree] : [];
-  });
 }
 
 function runIn({ cwd, env }: Place) {

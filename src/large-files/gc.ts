@@ -9,6 +9,7 @@ import { loadFilterConfig, storeDirectory } from '../filter-process/config.ts';
 import { ObjectReader } from '../git/cat-file.ts';
 import { GitConfig } from '../git/config.ts';
 import { reachableBlobs } from '../git/refs.ts';
+import { repositoryAt } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
@@ -16,7 +17,10 @@ import { collectGarbage, type GcOptions } from '../xet/store/gc/collect.ts';
 import type { GcProgress, GcReport } from '../xet/store/gc/report.ts';
 import type { Roots } from '../xet/store/gc/survey.ts';
 import { StoreLayout } from '../xet/store/layout.ts';
-import { forgetUser, listUsers } from '../xet/store/users.ts';
+import { forgetUser, listUsers, ownerOf } from '../xet/store/users.ts';
+import { ContentRemotes } from './content-remotes.ts';
+import { parsePlaceUrl } from './place-url.ts';
+import { noPlace } from './remote-choice.ts';
 import type { Place } from './work-tree.ts';
 
 export interface CollectOptions extends Place, Omit<GcOptions, 'fsync' | 'onProgress'> {
@@ -24,6 +28,10 @@ export interface CollectOptions extends Place, Omit<GcOptions, 'fsync' | 'onProg
   readonly forget: readonly string[];
   /** With `prune` false: whether `forget` only pretends too. */
   readonly rehearse: boolean;
+  /** Name or address of a remote whose store is collected instead of this repository's. */
+  readonly remote?: string | undefined;
+  /** Repositories that count as users of the store, though they are not on its list. */
+  readonly keepFrom?: readonly string[] | undefined;
   readonly onProgress?: ((event: CollectProgress) => void) | undefined;
 }
 
@@ -38,17 +46,26 @@ export interface CollectResult extends GcReport {
 }
 
 /**
- * Collects in the store of the repository at `cwd`. Throws NOT_A_REPOSITORY; USAGE for a `forget` that is
- * no user; REFUSED for a repository that cannot be read, or is to be forgotten though it is alive; and
+ * Collects in the store of the repository at `cwd`, or of one of its remotes. Throws NOT_A_REPOSITORY; USAGE for a
+ * `forget` that is no user; REFUSED for a repository that cannot be read, or is to be forgotten though it is alive; and
  * what collectGarbage throws.
  */
 export async function collect(options: CollectOptions): Promise<CollectResult> {
   const { cwd, env, signal, onProgress } = options;
   const config = loadFilterConfig(cwd, env);
   useBlake3(config.kernels.blake3);
-  const layout = new StoreLayout(config.storeDir);
+  const { remote, keepFrom = [] } = options;
+  const layout = new StoreLayout(
+    remote === undefined ? config.storeDir : await storeOfRemote(remote, options),
+  );
   layout.exists();
-  const own = config.repository.commonDir;
+  if (remote !== undefined && options.prune && keepFrom.length === 0 && ownerOf(layout) === undefined) {
+    throw new Git2dbError(
+      'USAGE',
+      `the store ${layout.root} belongs to no repository, so it does not know all that need it: name them with --keep-from`,
+    );
+  }
+  const own = [config.repository.commonDir, ...keepFrom.map((path) => commonDirAt(cwd, path))];
   const references = new References(signal);
   const forgotten: string[] = [];
   for (const path of options.forget) {
@@ -72,8 +89,56 @@ export async function collect(options: CollectOptions): Promise<CollectResult> {
 }
 
 /** Everybody who uses the store; the repository at hand does, listed or not. */
-function listCommonDirs(layout: StoreLayout, own: string): string[] {
-  return [...new Set([own, ...listUsers(layout).map(({ commonDir }) => commonDir)])];
+function listCommonDirs(layout: StoreLayout, own: readonly string[]): string[] {
+  return [...new Set([...own, ...listUsers(layout).map(({ commonDir }) => commonDir)])];
+}
+
+/** Throws USAGE. */
+function commonDirAt(cwd: string, path: string): string {
+  const repository = repositoryAt(resolve(cwd, path));
+  if (repository !== undefined) return repository.commonDir;
+  throw new Git2dbError('USAGE', `--keep-from ${path}: there is no git repository`);
+}
+
+/**
+ * The store of a remote that is a directory of this machine. Throws REFUSED for any other place
+ * (docs/decisions/0011-no-gc-of-buckets.md), REMOTE_MISSING and TRUST_REQUIRED where there is none.
+ */
+async function storeOfRemote(remote: string, { cwd, env, warn, signal }: CollectOptions): Promise<string> {
+  await using remotes = new ContentRemotes({ cwd, env, warn, signal, mayPrompt: false });
+  if (!remotes.git.names().includes(remote)) {
+    // An address of a store; what is none may be the path of a repository.
+    const place = parsePlaceUrl(remote, cwd);
+    if (place.kind !== 'directory') throw notCollected(shownAddress(place.key), place.kind);
+    if (new StoreLayout(place.address).exists()) return place.address;
+  }
+  const choice = await remotes.choose(remote, 'fetch');
+  const { place } = choice;
+  if (place === undefined) throw noPlace(choice);
+  switch (place.kind) {
+    case 'directory':
+      return place.path;
+    case 'address':
+      throw notCollected(shownAddress(place.address), parsePlaceUrl(place.address).kind);
+    case 'service':
+      throw notCollected(place.casUrl, 'http');
+    case 'hub':
+      throw notCollected(place.url, 'http');
+  }
+}
+
+/** Without what a query may hold. */
+function shownAddress(address: string): string {
+  return address.replace(/[?#].*$/s, '');
+}
+
+function notCollected(place: string, kind: 's3' | 'http' | 'directory'): Git2dbError {
+  const why =
+    kind === 's3'
+      ? 'in a bucket nothing tells who is about to rely on an object, so none can be deleted safely; docs/gc.md says ' +
+        'how to copy what is needed to a new one'
+      : 'a store behind a server is collected on the machine where it lies: git2db xet gc there';
+  return new Git2dbError('REFUSED', `${place} is not collected: ${why}`, { data: { place } });
 }
 
 /** The entry that `path` means: a git directory, or the work tree it is in. `said`: as the user wrote it. */

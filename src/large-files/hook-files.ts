@@ -10,7 +10,7 @@
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setConfig, unsetConfig } from '../git/config.ts';
-import { git, gitAtLeast, gitText } from '../git/runner.ts';
+import { type GitRun, git, gitAtLeast, gitText } from '../git/runner.ts';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { shellWord } from './shell-word.ts';
 
@@ -36,23 +36,31 @@ export interface HookOptions {
   readonly chain: boolean;
   /** Default: what git's version says. */
   readonly inConfiguration?: boolean | undefined;
+  /** Absolute path of git2db, for where PATH has none when the hook runs. */
+  readonly program?: string | undefined;
+  /** Default: the repository and the environment this process was started for. */
+  readonly run?: Pick<GitRun, 'env' | 'keepGitEnv' | 'signal'> | undefined;
 }
 
 const MARK = '# Written by "git2db xet install"';
 const CHAINED = 'pre-push.chained';
 const CONFIG_HOOK = 'hook.git2db-xet';
+export const CONFIG_HOOK_COMMAND: string = `${CONFIG_HOOK}.command`;
 /** In git's configuration: the text of a hook that was replaced. */
 const REMEMBERED = 'git2db.replaced.hooks';
-const COMMAND = 'git2db xet hook pre-push';
+const ARGUMENTS = 'xet hook pre-push';
+const COMMAND = `git2db ${ARGUMENTS}`;
 
 /** Line for a hook that somebody else writes. */
 export const HOOK_LINE = `${COMMAND} "$@"`;
 
 /** Throws REFUSED where a hook stands in the way that `installHooks` would not replace; NOT_A_REPOSITORY. */
 export async function checkHooks(options: HookOptions): Promise<void> {
-  const { cwd, lfs, chain } = options;
   if (await usesConfiguration(options)) return;
-  const { state, path } = findHooks(await hooksDirectory(cwd)).get('pre-push')!;
+  check(findHooks(await hooksDirectory(runOf(options))).get('pre-push')!, options);
+}
+
+function check({ state, path }: FoundHook, { lfs, chain }: HookOptions): void {
   if (state === 'git-lfs' && !lfs) {
     throw refused(
       path,
@@ -77,33 +85,51 @@ function usesConfiguration({ inConfiguration }: HookOptions): boolean | Promise<
 
 /** Throws what `checkHooks` throws, before anything was changed. */
 export async function installHooks(options: HookOptions): Promise<HookChange[]> {
-  await checkHooks(options);
-  const { cwd, lfs } = options;
-  const directory = await hooksDirectory(cwd);
+  const { lfs, program } = options;
+  const run = runOf(options);
+  const directory = await hooksDirectory(run);
   const inConfiguration = await usesConfiguration(options);
   const found = findHooks(directory);
+  if (!inConfiguration) check(found.get('pre-push')!, options);
   const wanted: HookName[] = lfs ? [...LFS_HOOKS] : ['pre-push'];
   const changes: HookChange[] = [];
   for (const name of wanted) {
     const { state, path, text } = found.get(name)!;
     if (name === 'pre-push' && !inConfiguration) {
-      if (state === 'ours' && text === hookText(isChained(directory))) continue;
-      if (state === 'git-lfs') await remember(cwd, name, text as string);
+      if (state === 'ours' && text === hookText(isChained(directory), program)) continue;
+      if (state === 'git-lfs') await remember(run, name, text as string);
       if (state === 'foreign') renameSync(path, join(directory, CHAINED));
-      writeHook(path, hookText(isChained(directory)));
+      writeHook(path, hookText(isChained(directory), program));
       changes.push({ name, place: path, from: state, to: 'ours' });
     } else if (state === 'git-lfs' || (state === 'ours' && inConfiguration)) {
-      if (state === 'git-lfs') await remember(cwd, name, text as string);
+      if (state === 'git-lfs') await remember(run, name, text as string);
       rmSync(path, { force: true });
       changes.push({ name, place: path, from: state, to: 'missing' });
     }
   }
-  if (inConfiguration && (await configuredHook(cwd)) !== COMMAND) {
-    await setConfig('--local', `${CONFIG_HOOK}.command`, COMMAND, run(cwd));
-    await setConfig('--local', `${CONFIG_HOOK}.event`, 'pre-push', run(cwd));
+  const command = program === undefined ? COMMAND : `${shellWord(program)} ${ARGUMENTS}`;
+  if (inConfiguration && (await configuredHook(run)) !== command) {
+    await setConfig('--local', CONFIG_HOOK_COMMAND, command, run);
+    await setConfig('--local', `${CONFIG_HOOK}.event`, 'pre-push', run);
     changes.push({ name: 'pre-push', place: CONFIG_HOOK, from: 'missing', to: 'ours' });
   }
   return changes;
+}
+
+/** Whether a command of `hook.<name>.command` is one that `installHooks` writes, with that `program` or none. */
+export function isHookCommand(command: string | undefined, program: string | undefined): boolean {
+  if (command === COMMAND) return true;
+  return program !== undefined && command === `${shellWord(program)} ${ARGUMENTS}`;
+}
+
+export function isOwnHookText(text: string): boolean {
+  return text.split('\n', 2)[1]?.startsWith(MARK) === true;
+}
+
+/** Whether the file is our hook, and does nothing but our work. */
+export function isOwnHookAlone(path: string): boolean {
+  const text = readHook(path);
+  return text !== undefined && isOwnHookText(text) && !isChained(dirname(path));
 }
 
 /** Takes our hook away, and puts back what it replaced where nothing else has come since. */
@@ -114,15 +140,16 @@ export async function uninstallHooks({
   readonly cwd: string;
   readonly lfsOnly: boolean;
 }): Promise<HookChange[]> {
-  const directory = await hooksDirectory(cwd);
+  const run = runOf({ cwd });
+  const directory = await hooksDirectory(run);
   const changes: HookChange[] = [];
-  if (!lfsOnly && (await configuredHook(cwd)) !== undefined) {
-    await unsetConfig('--local', `${CONFIG_HOOK}.command`, run(cwd));
-    await unsetConfig('--local', `${CONFIG_HOOK}.event`, run(cwd));
+  if (!lfsOnly && (await configuredHook(run)) !== undefined) {
+    await unsetConfig('--local', CONFIG_HOOK_COMMAND, run);
+    await unsetConfig('--local', `${CONFIG_HOOK}.event`, run);
     changes.push({ name: 'pre-push', place: CONFIG_HOOK, from: 'ours', to: 'missing' });
   }
   for (const [name, { state, path }] of findHooks(directory)) {
-    const before = await recall(cwd, name);
+    const before = await recall(run, name);
     const isFree = state === 'missing' || state === 'ours';
     if (before !== undefined && isFree) {
       writeHook(path, before);
@@ -132,7 +159,7 @@ export async function uninstallHooks({
       if (isChained(directory)) renameSync(join(directory, CHAINED), path);
       changes.push({ name, place: path, from: 'ours', to: findHooks(directory).get(name)!.state });
     }
-    if (before !== undefined) await unsetConfig('--local', `${REMEMBERED}.${name}`, run(cwd));
+    if (before !== undefined) await unsetConfig('--local', `${REMEMBERED}.${name}`, run);
   }
   return changes;
 }
@@ -141,22 +168,27 @@ export async function uninstallHooks({
 export async function prePushHook(
   cwd: string,
 ): Promise<{ readonly state: HookState; readonly place: string }> {
-  const { path, state } = findHooks(await hooksDirectory(cwd)).get('pre-push')!;
-  if (state !== 'ours' && (await configuredHook(cwd)) === COMMAND && (await gitAtLeast('2.54')))
+  const run = runOf({ cwd });
+  const { path, state } = findHooks(await hooksDirectory(run)).get('pre-push')!;
+  if (state !== 'ours' && isOurCommand(await configuredHook(run, [])) && (await gitAtLeast('2.54')))
     return { state: 'ours', place: CONFIG_HOOK };
   return { state, place: path };
 }
 
+/** Whoever's installation it was. */
+function isOurCommand(command: string | undefined): boolean {
+  return command === COMMAND || command?.endsWith(` ${ARGUMENTS}`) === true;
+}
+
 /** Where git looks for hooks, core.hooksPath included. */
-async function hooksDirectory(cwd: string): Promise<string> {
+export async function hooksDirectory(run: HookRun): Promise<string> {
   const { stdout, status, stderr } = await git(['rev-parse', '--git-path', 'hooks'], {
-    cwd,
-    keepGitEnv: true,
+    ...run,
     okStatus: [0, 128],
   });
   if (status !== 0)
-    throw new Git2dbError('NOT_A_REPOSITORY', `${cwd} is in no git repository: ${stderr.trim()}`);
-  return resolve(cwd, stdout.toString('utf8').replace(/\n$/, ''));
+    throw new Git2dbError('NOT_A_REPOSITORY', `${run.cwd} is in no git repository: ${stderr.trim()}`);
+  return resolve(run.cwd, stdout.toString('utf8').replace(/\n$/, ''));
 }
 
 interface FoundHook {
@@ -187,7 +219,7 @@ function readHook(path: string): string | undefined {
 }
 
 function stateOf(name: HookName, text: string): HookState {
-  if (text.split('\n', 2)[1]?.startsWith(MARK)) return 'ours';
+  if (isOwnHookText(text)) return 'ours';
   return isGitLfsHook(name, text) ? 'git-lfs' : 'foreign';
 }
 
@@ -207,19 +239,27 @@ export function isGitLfsHook(name: HookName, text: string): boolean {
   return isCommand && lines.length <= 1 && lines.every(isTest);
 }
 
-function hookText(chained: boolean): string {
+/** Without `program` the same text as scripts/install-hooks.sh writes. */
+function hookText(chained: boolean, program: string | undefined): string {
+  const name = program === undefined ? 'git2db' : '"$git2db"';
+  const line = `${name} ${ARGUMENTS} "$@"`;
+  const find =
+    program === undefined
+      ? []
+      : ['git2db=git2db', `command -v git2db >/dev/null 2>&1 || git2db=${shellWord(program)}`];
   const then = chained
     ? [
         'lines=$(cat)',
         'give() { [ -z "$lines" ] || printf "%s\\n" "$lines"; }',
-        `give | ${HOOK_LINE} || exit`,
+        `give | ${line} || exit`,
         `give | "$(dirname "$0")"/${CHAINED} "$@"`,
       ]
-    : [`exec ${HOOK_LINE}`];
+    : [`exec ${line}`];
   return [
     '#!/bin/sh',
     `${MARK}: sends the content of large files before the refs move.`,
-    'command -v git2db >/dev/null 2>&1 || {',
+    ...find,
+    `command -v ${name} >/dev/null 2>&1 || {`,
     '  echo >&2 "git2db is not on PATH, so the content of large files cannot be sent: nothing is pushed."',
     '  echo >&2 "Put git2db on PATH, or remove this hook: $0"',
     '  exit 1',
@@ -241,25 +281,31 @@ function writeHook(path: string, text: string): void {
   renameSync(temporary, path);
 }
 
-function run(cwd: string) {
-  return { cwd, keepGitEnv: true } as const;
+export type HookRun = Pick<GitRun, 'env' | 'keepGitEnv' | 'signal'> & { readonly cwd: string };
+
+function runOf({ cwd, run = { keepGitEnv: true } }: Pick<HookOptions, 'cwd' | 'run'>): HookRun {
+  return { ...run, cwd };
 }
 
-function remember(cwd: string, name: HookName, text: string): Promise<void> {
-  return setConfig('--local', `${REMEMBERED}.${name}`, text, run(cwd));
+function remember(run: HookRun, name: HookName, text: string): Promise<void> {
+  return setConfig('--local', `${REMEMBERED}.${name}`, text, run);
 }
 
-async function recall(cwd: string, name: HookName): Promise<string | undefined> {
+async function recall(run: HookRun, name: HookName): Promise<string | undefined> {
   const { stdout, status } = await git(['config', '--local', '-z', '--get', `${REMEMBERED}.${name}`], {
-    ...run(cwd),
+    ...run,
     okStatus: [0, 1],
   });
   return status === 0 ? stdout.toString('latin1').replace(/\0$/, '') : undefined;
 }
 
-async function configuredHook(cwd: string): Promise<string | undefined> {
-  const text = await gitText(['config', '--local', '--get', `${CONFIG_HOOK}.command`], {
-    ...run(cwd),
+/** `scope`: nothing for what is in force, whoever's file says it. */
+async function configuredHook(
+  run: HookRun,
+  scope: readonly string[] = ['--local'],
+): Promise<string | undefined> {
+  const text = await gitText(['config', ...scope, '--get', CONFIG_HOOK_COMMAND], {
+    ...run,
     okStatus: [0, 1],
   });
   return text === '' ? undefined : text;

@@ -21,6 +21,21 @@ export interface RefUpdate {
 
 const ZEROS = /^0+$/;
 
+/**
+ * In the environment of git: what the hook has not to look after. `1`: nothing at all; else object ids with blanks
+ * between them, whose content whoever started git has sent.
+ */
+export const SKIP_PUSH = 'GIT2DB_SKIP_PUSH';
+
+/** The updates that are left to the hook. */
+export function updatesToSee(updates: readonly RefUpdate[], env: NodeJS.ProcessEnv): readonly RefUpdate[] {
+  const words = (env[SKIP_PUSH] ?? '').split(' ').filter(Boolean);
+  if (words.length === 0) return updates;
+  if (words.length === 1 && /^(?:1|true|yes|on)$/i.test(words[0]!)) return [];
+  const sent = new Set(words);
+  return updates.filter(({ localOid }) => localOid === undefined || !sent.has(localOid));
+}
+
 /** Throws PROTOCOL for what git would not write. */
 export function parseUpdates(text: string): RefUpdate[] {
   return text

@@ -29,6 +29,11 @@ export interface PullOptions extends Place {
   /** Whether git may ask the user for a password; no unless given. */
   readonly mayPrompt?: boolean | undefined;
   readonly onProgress?: ((event: PullProgress) => void) | undefined;
+  /**
+   * Called once content that could be had is in the store, before files are written: where all files were asked for, or
+   * some content was fetched. Resolves to whether files of the work tree have changed by it.
+   */
+  readonly onContent?: (() => Promise<boolean>) | undefined;
   /** Told what is worth a line to the user but fails nothing. */
   readonly warn: (message: string) => void;
   /** For tests: called when the content for `path` is complete, before each step that puts it in its place. */
@@ -61,8 +66,10 @@ export async function pull(options: PullOptions): Promise<PullResult> {
   const { gitDir } = tree.config.repository;
   const pause = pauses(signal);
   const earlier = await recoverSessions(gitDir, tree.root, warn);
-  const files = await findPointerFiles(tree, pathspecs, pause, warn);
-  const unfetched = await fetchMissing(tree, files, options);
+  let files = await findPointerFiles(tree, pathspecs, pause, warn);
+  const { reasons: unfetched, hasFetched } = await fetchMissing(tree, files, options);
+  if ((hasFetched || pathspecs.length === 0) && (await options.onContent?.()) === true)
+    files = await findPointerFiles(tree, pathspecs, pause, warn);
   onProgress?.({ kind: 'found', files: files.length, bytes: totalSize(files) });
   const session = files.length === 0 ? undefined : new PullSession(gitDir, tree.root);
   let index: IndexNote | undefined;
@@ -85,18 +92,25 @@ export async function pull(options: PullOptions): Promise<PullResult> {
   }
 }
 
-/** Fetches what remotes elsewhere may have; why what they did not give could not be had, by hash. */
+interface Fetching {
+  /** Why what the remotes did not give could not be had, by hash. */
+  readonly reasons: ReadonlyMap<string, Git2dbError>;
+  readonly hasFetched: boolean;
+}
+
+/** Fetches what remotes elsewhere may have. */
 async function fetchMissing(
   tree: OpenWorkTree,
   files: readonly PointerFile[],
   options: PullOptions,
-): Promise<ReadonlyMap<string, Git2dbError>> {
+): Promise<Fetching> {
   const reasons = new Map<string, Git2dbError>();
-  if (options.fetch === false || files.length === 0 || !tree.config.mayFetch('xet')) return reasons;
+  const nothing = { reasons, hasFetched: false };
+  if (options.fetch === false || files.length === 0 || !tree.config.mayFetch('xet')) return nothing;
   const content = new Content(tree.config, options.warn);
   const missing = files.filter(({ hash, size }) => size > 0 && content.findSize(hash) === undefined);
   await content.seal();
-  if (missing.length === 0) return reasons;
+  if (missing.length === 0) return nothing;
   const [{ ContentRemotes }, { fetchContent }] = await Promise.all([
     import('./content-remotes.ts'),
     import('./fetch-content.ts'),
@@ -112,7 +126,7 @@ async function fetchMissing(
     onProgress: (event) => onProgress?.({ kind: 'fetching', event }),
   });
   for (const { hash, error } of fetched) if (error !== undefined) reasons.set(hash, error);
-  return reasons;
+  return { reasons, hasFetched: fetched.some(({ outcome }) => outcome === 'moved') };
 }
 
 /** Of a file whose content is nowhere: what the remotes said. */

@@ -83,9 +83,9 @@ async function pushGroup(
   range: PushedRange,
   options: PushContentOptions,
 ): Promise<PushContentResult> {
-  const { remote, url, signal } = options;
+  const { remote, url, env, signal } = options;
   const found = new Map<string, PushedPointer>();
-  for await (const pushed of pushedPointers(remotes.git.repository, { ...range, signal })) {
+  for await (const pushed of pushedPointers(remotes.git.repository, { ...range, env, signal })) {
     const { pointer } = pushed;
     if (pointer.size === 0) continue;
     const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : pointer.hash;
@@ -196,8 +196,8 @@ class ContentPush {
   async #pushLfs(pointers: readonly PushedPointer[], url: string): Promise<PushedFile[]> {
     if (pointers.length === 0) return [];
     const { dryRun, signal, warn, remote, onLfsBytes } = this.#options;
-    if (dryRun) return pointers.map((pushed) => ({ ...nameOf(pushed), outcome: 'missing' }));
-    const { pushLfs } = await import('../lfs/push.ts');
+    if (dryRun && (await this.#isUnmade(url)))
+      return pointers.map((pushed) => ({ ...nameOf(pushed), outcome: 'missing' }));
     const choice = await this.#remotes.choose(remote, 'push', url, this.#treeish);
     const isDirectory = choice.place?.kind === 'directory';
     const opened = isDirectory ? await this.#remotes.open(remote, 'push', url, this.#treeish) : undefined;
@@ -205,6 +205,13 @@ class ContentPush {
     const objects = pointers.map(
       ({ pointer }): LfsObject => ({ sha256: shaOf(pointer), size: pointer.size ?? 0 }),
     );
+    if (dryRun) {
+      const { missingLfs } = await import('./push-lfs-missing.ts');
+      const to = { remote, url, store: opened?.store, signal };
+      const found = await missingLfs(this.#remotes.lfsPlace(), objects, to);
+      return found.map((answer, i) => ({ ...nameOf(pointers[i]!), ...answer }));
+    }
+    const { pushLfs } = await import('../lfs/push.ts');
     const outcomes = await pushLfs(this.#remotes.lfsPlace(), objects, {
       remote,
       url,

@@ -7,7 +7,7 @@ import { GitConfig } from '../git/config.ts';
 import { splitRecords } from '../git/records.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
-import { type GitRun, git, gitStream, gitText } from '../git/runner.ts';
+import { type GitRun, git, gitStream, gitText, withoutRepository } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 
@@ -24,6 +24,11 @@ export interface PushedRange {
   readonly tips: readonly string[];
   /** Object ids that the other side has with all that is reachable from them. Those not here count for nothing. */
   readonly boundaries: readonly string[];
+  /**
+   * For git's runs, but for what names a repository. What it lays over the configuration (GIT_CONFIG_COUNT) is in
+   * force where a partial clone is completed.
+   */
+  readonly env?: NodeJS.ProcessEnv | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -40,7 +45,7 @@ export async function* pushedPointers(
   repository: RepositoryPaths,
   range: PushedRange,
 ): AsyncIterable<PushedPointer> {
-  const run = rootRun(repository.commonDir, range.signal);
+  const run = runIn(repository, range);
   const tips = [...new Set(range.tips)];
   for (const oid of [...tips, ...range.boundaries]) checkOid(oid);
   if (tips.length === 0) return;
@@ -49,7 +54,7 @@ export async function* pushedPointers(
   if (absent !== undefined) throw missingObject(absent, repository);
   const boundaries = [...new Set(range.boundaries)].filter((oid) => present.has(oid));
   const input = `${[...tips, ...boundaries.map((oid) => `^${oid}`)].join('\n')}\n`;
-  await completePartialClone(repository, input, range.signal);
+  await completePartialClone(repository, input, run);
 
   const paths = new Map<string, Buffer>();
   async function* smallBlobs(): AsyncIterable<string> {
@@ -94,14 +99,9 @@ export async function presentAmong(oids: readonly string[], run: GitRun): Promis
 }
 
 /** Fetches what the walk would miss from the promisor remotes, all in one go a round. */
-async function completePartialClone(
-  repository: RepositoryPaths,
-  input: string,
-  signal: AbortSignal | undefined,
-): Promise<void> {
+async function completePartialClone(repository: RepositoryPaths, input: string, run: GitRun): Promise<void> {
   const promisors = promisorRemotes(repository);
   if (promisors.length === 0) return;
-  const run = rootRun(repository.commonDir, signal);
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const missing: string[] = [];
     const { stdout } = gitStream([...WALK, '--missing=print', '--stdin'], { ...run, input });
@@ -111,7 +111,7 @@ async function completePartialClone(
     if (missing.length === 0) return;
     for (const remote of promisors) {
       const absent = await absentOf(missing, run);
-      if (absent.length > 0) await fetchObjects(repository, remote, absent, signal);
+      if (absent.length > 0) await fetchObjects(repository, remote, absent, run);
     }
     const absent = await absentOf(missing, run);
     if (absent.length > 0) throw missingObject(absent[0]!, repository);
@@ -128,7 +128,7 @@ export async function completeObjects(
   for (const remote of promisorRemotes(repository)) {
     const absent = await absentOf(oids, run);
     if (absent.length === 0) return;
-    await fetchObjects(repository, remote, absent, signal);
+    await fetchObjects(repository, remote, absent, run);
   }
 }
 
@@ -142,7 +142,7 @@ async function fetchObjects(
   repository: RepositoryPaths,
   remote: string,
   oids: readonly string[],
-  signal: AbortSignal | undefined,
+  { env, signal }: GitRun,
 ): Promise<void> {
   const quiet = ['--quiet', '--no-tags', '--no-write-fetch-head', '--no-recurse-submodules'];
   await git(
@@ -158,7 +158,7 @@ async function fetchObjects(
     ],
     {
       cwd: repository.commonDir,
-      env: { GIT_DIR: repository.commonDir, GIT_NO_REPLACE_OBJECTS: '1' },
+      env: { ...env, GIT_NO_LAZY_FETCH: undefined, GIT_REF_PARANOIA: undefined },
       input: `${oids.join('\n')}\n`,
       okStatus: [0, 1, 128],
       signal,
@@ -176,6 +176,12 @@ export function promisorRemotes(repository: RepositoryPaths): string[] {
     .filter(({ key }) => key.startsWith('remote.') && config.bool(key, false))
     .map(({ key }) => key.slice('remote.'.length, -'.promisor'.length));
   return [...new Set([...(named ? [named] : []), ...marked])];
+}
+
+/** As `rootRun`, in the environment that was given. */
+function runIn({ commonDir }: RepositoryPaths, { env, signal }: Pick<PushedRange, 'env' | 'signal'>): GitRun {
+  const run = rootRun(commonDir, signal);
+  return env === undefined ? run : { ...run, env: { ...withoutRepository(env), ...run.env } };
 }
 
 function checkOid(oid: string): void {

@@ -38,6 +38,7 @@ export interface CloneShape {
   readonly objectFormat: string;
   readonly bare: boolean;
   readonly trusted: boolean;
+  readonly hooks: boolean;
   readonly depth: number | null;
   readonly shallowSince: string | null;
   readonly filter: string | null;
@@ -127,12 +128,13 @@ export function cloneShape(
   objectFormat: string,
   target: string | undefined,
 ): CloneShape {
-  const { bare, trusted, depth, shallowSince, filter, sparse } = options;
+  const { bare, trusted, hooks, depth, shallowSince, filter, sparse } = options;
   return {
     url,
     objectFormat,
     bare,
     trusted,
+    hooks,
     depth: depth ?? null,
     shallowSince: shallowSince ?? null,
     filter: filter ?? null,

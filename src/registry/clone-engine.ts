@@ -15,7 +15,8 @@ import type { CheckedCloneOptions, CloneStage } from './clone-options.ts';
 import { CloneSteps } from './clone-steps.ts';
 import type { RegistryConfig } from './config.ts';
 import { setUpLargeFiles } from './filter-setup.ts';
-import { openPlace, type PlaceRun } from './git-place.ts';
+import { type GitPlace, openPlace, type PlaceRun } from './git-place.ts';
+import { declinePushHook, setUpPushHook } from './push-hook.ts';
 import { findRemoteRefs, type RemoteRefs } from './remote-refs.ts';
 import { credentialsOf, type RemoteUrl } from './remote-url.ts';
 import { wholeEnvironment } from './whole-environment.ts';
@@ -85,6 +86,7 @@ export async function makeClone(
     const hasCommit = await steps.setHead();
     // A bare repository has worktrees one day, whose files pass through the filter too.
     await setUpLargeFiles(place, { store, signal });
+    await setUpHook(place, options);
     if (!bare && hasCommit) {
       stage('checkout');
       await steps.checkOut();
@@ -99,6 +101,12 @@ export async function makeClone(
   } finally {
     await place.close();
   }
+}
+
+async function setUpHook(place: GitPlace, { hooks, signal, progress }: CheckedCloneOptions): Promise<void> {
+  if (!hooks) return declinePushHook(place, signal);
+  const problem = await setUpPushHook(place, signal);
+  if (problem !== undefined) progress?.({ kind: 'warning', message: problem });
 }
 
 /** What the caller gave; else what the URL says; else a token of our configuration that is for this host. */

@@ -26,6 +26,8 @@ export interface CloneOptions {
   readonly auth?: AuthOptions | undefined;
   /** Whether git may run what the repository's own configuration and hooks say. Not unless told. */
   readonly trust?: boolean | undefined;
+  /** False: without the pre-push hook that sends the content of large files at a plain `git push`. */
+  readonly hooks?: boolean | undefined;
   /** The caller's own notes, for the registry. */
   readonly metadata?: Readonly<Record<string, string>> | undefined;
   /** Of HTTP, to where the server says. Not unless told; a token never follows to another authority. */
@@ -39,6 +41,8 @@ export type CloneStage = 'waiting' | 'connecting' | 'fetching' | 'checkout' | 's
 export type CloneProgress =
   /** `resumed`: an earlier clone of this name was interrupted, and what it has is used. */
   | { readonly kind: 'stage'; readonly stage: CloneStage; readonly resumed?: boolean }
+  /** Worth a line to the user, and fails nothing. */
+  | { readonly kind: 'warning'; readonly message: string }
   /** A line of git's own progress, `Receiving objects`; `total` where git knows it. */
   | { readonly kind: 'git'; readonly title: string; readonly done: number; readonly total?: number };
 
@@ -61,6 +65,7 @@ export interface CheckedCloneOptions {
   readonly submodules: false | 'direct' | 'recursive';
   readonly auth: AuthOptions | undefined;
   readonly trusted: boolean;
+  readonly hooks: boolean;
   readonly followRedirects: boolean;
   readonly progress: ((event: CloneProgress) => void) | undefined;
   readonly signal: AbortSignal | undefined;
@@ -102,6 +107,7 @@ export function checkCloneOptions(options: CloneOptions): CheckedCloneOptions {
     submodules: submodules === true ? 'direct' : submodules,
     auth: options.auth,
     trusted: options.trust === true,
+    hooks: options.hooks !== false,
     followRedirects: options.followRedirects === true,
     progress: options.progress,
     signal: options.signal,

@@ -98,6 +98,11 @@ export class CloneOperation implements PromiseLike<RepositoryRecord> {
     return this.#with({ trust });
   }
 
+  /** False: without the pre-push hook. */
+  hooks(hooks = true): this {
+    return this.#with({ hooks });
+  }
+
   metadata(metadata: Readonly<Record<string, string>>): this {
     return this.#with({ metadata });
   }

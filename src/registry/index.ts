@@ -88,6 +88,7 @@ export type { MergeFunction, MergeOptions, MergeResult } from './handles/merge.t
 export type { ComposeOptions, MergedTrees, MergeTreesOptions } from './handles/merge-trees.ts';
 export type { Operation as StoppedOperation, OperationKind } from './handles/operation.ts';
 export type { PushedRef, PushOptions, PushResult } from './handles/push.ts';
+export type { ContentProgress, PushedContent, PushedFile } from './handles/push-content.ts';
 export type { RebaseFunction, RebaseOptions, RebaseResult } from './handles/rebase.ts';
 export type { Ref, RefListOptions, RefManager, RefUpdate, RefUpdateOptions } from './handles/refs.ts';
 export type {

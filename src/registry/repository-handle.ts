@@ -119,7 +119,7 @@ export class RepositoryHandle implements AsyncDisposable {
   }
 
   worktree(): WorktreeManager {
-    return new WorktreeManager(this.place, this.home);
+    return new WorktreeManager(this.place, this.home, { isOurs: this.record?.adopted === false });
   }
 
   get refs(): RefManager {

@@ -4,8 +4,9 @@
  */
 import { dirname, resolve } from 'node:path';
 import { findRepository } from '../git/repository.ts';
+import { CONFIG_HOOK_COMMAND, isHookCommand } from '../large-files/hook-files.ts';
 import { Git2dbError } from '../xet/errors.ts';
-import { filterCommand, lfsFilterCommand } from './filter-program.ts';
+import { filterCommand, filterProgram, lfsFilterCommand } from './filter-program.ts';
 import type { ScopedConfig, ScopedEntry } from './scoped-config.ts';
 import { type RuleContext, TRUST_RULES } from './trust-rules.ts';
 
@@ -130,6 +131,11 @@ export function layOver(scoped: ScopedConfig, env: NodeJS.ProcessEnv): TrustSett
   }
   for (const rule of TRUST_RULES) {
     for (const [key, entries] of overlay.own(rule.key)) {
+      if (key === CONFIG_HOOK_COMMAND.toLowerCase() && isOwnHook(entries)) {
+        // The registry has written it. What a handle pushes needs no hook.
+        overlay.config.push([key, 'true']);
+        continue;
+      }
       const suspect = entries.filter(({ value }) => rule.harmless?.(value) !== true).at(-1);
       if (suspect !== undefined) overlay.replace(suspect, rule.instead(rule.key.exec(key)!, overlay));
     }
@@ -140,6 +146,10 @@ export function layOver(scoped: ScopedConfig, env: NodeJS.ProcessEnv): TrustSett
   gitProxy(overlay);
   remotePrograms(overlay);
   return { config: overlay.config, env: overlay.overlayEnv, neutralized: overlay.neutralized };
+}
+
+function isOwnHook(entries: readonly ScopedEntry[]): boolean {
+  return entries.every(({ value }) => isHookCommand(value, filterProgram(undefined, 'git2db')));
 }
 
 /**
@@ -172,9 +182,20 @@ function filters(overlay: Overlay): void {
     }
     for (const [name, entry] of parts) {
       if (name === 'process' && hasUsers && !users('process')) throw cannotReplace(entry);
+      if (driver === 'xet' && isOurSetting(name, entry)) {
+        // The registry has written it, and the user has installed the same program for all: nothing is held off.
+        overlay.config.push([entry.key, overlay.user(entry.key) ?? entry.value!]);
+        continue;
+      }
       overlay.replace(entry, name === 'required' ? 'false' : '');
     }
   }
+}
+
+function isOurSetting(name: string, { value }: ScopedEntry): boolean {
+  return name === 'process'
+    ? value !== undefined && value === filterCommand()
+    : name === 'required' && value === 'true';
 }
 
 /** Our own driver keeps working; whoever wrote the setting, what runs is the program of this installation. */

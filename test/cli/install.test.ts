@@ -1,8 +1,18 @@
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { EXIT_CODES } from '../../src/exit-codes.ts';
+import { installHooks } from '../../src/large-files/hook-files.ts';
+import { installLfs } from '../../src/large-files/lfs-install.ts';
 import { cli, gitIn, isolateGit, repository, sourceFile, temporaryFolder } from './run.ts';
 
 isolateGit();
@@ -138,7 +148,7 @@ test('--local needs a repository', async (t) => {
 
 // ---- scripts/install-hooks.sh ----------------------------------------------------------------
 
-const SHELLS = [['dash'], ['bash', '--posix'], ['busybox', 'sh']];
+const SHELLS = [['dash'], ['bash', '--posix'], ['busybox', 'sh'], ['zsh', '--emulate', 'sh']];
 const present = SHELLS.flatMap(([name, ...flags]) => {
   const { stdout } = spawnSync('sh', ['-c', `command -v ${name}`], { encoding: 'utf8' });
   return stdout === '' ? [] : [[stdout.trim(), ...flags]];
@@ -158,6 +168,40 @@ function script(
   });
 }
 
+function writeHook(cwd: string, name: string, text: string): void {
+  mkdirSync(join(cwd, '.git/hooks'), { recursive: true });
+  writeFileSync(join(cwd, '.git/hooks', name), text, { mode: 0o755 });
+}
+
+function hooksIn(cwd: string): Record<string, string> {
+  const hooks = join(cwd, '.git/hooks');
+  const names = existsSync(hooks) ? readdirSync(hooks).filter((name) => !name.endsWith('.sample')) : [];
+  return Object.fromEntries(names.map((name) => [name, readFileSync(join(hooks, name), 'utf8')]));
+}
+
+/** What `git lfs install --local` leaves, in its form of now and in one of old. */
+function takenByGitLfs(cwd: string): void {
+  for (const [key, value] of [
+    ['clean', 'git-lfs clean -- %f'],
+    ['smudge', 'git-lfs smudge --skip -- %f'],
+    ['process', 'git-lfs filter-process'],
+    ['required', 'true'],
+  ] as const)
+    gitIn(cwd, 'config', `filter.lfs.${key}`, value);
+  const test = `command -v git-lfs >/dev/null 2>&1 || { echo >&2 "\\nThis repository is configured for Git LFS but 'git-lfs' was not found on your path.\\n"; exit 2; }`;
+  writeHook(cwd, 'pre-push', `#!/bin/sh\n${test}\ngit lfs pre-push "$@"\n`);
+  writeHook(cwd, 'post-commit', '#!/bin/sh\ngit lfs post-commit "$@"');
+  writeHook(cwd, 'post-merge', '#!/bin/sh\ngit lfs post-merge "$@"\necho mine\n');
+}
+
+function lfsSettings(cwd: string): string[] {
+  const { stdout } = spawnSync('git', ['config', '--local', '-z', '--get-regexp', 'lfs|replaced'], {
+    cwd,
+    encoding: 'utf8',
+  });
+  return stdout.split('\0').filter(Boolean).sort();
+}
+
 for (const shell of present) {
   const name = shell.join(' ');
 
@@ -170,11 +214,52 @@ for (const shell of present) {
     const first = script(shell, ['--local'], cwd, env);
     t.deepEqual([first.status, first.stderr], [0, '']);
     t.deepEqual(settings(cwd, '--local'), settings(twin, '--local'));
+    t.deepEqual(hooksIn(cwd), hooksIn(twin));
+    t.true((statSync(join(cwd, '.git/hooks/pre-push')).mode & 0o111) === 0o111);
     const installed = readFileSync(join(cwd, '.git/config'), 'utf8');
     t.is(script(shell, ['--local'], cwd, env).status, 0);
     t.is(readFileSync(join(cwd, '.git/config'), 'utf8'), installed);
     t.is(script(shell, ['--local', '--uninstall'], cwd).status, 0);
     t.is(readFileSync(join(cwd, '.git/config'), 'utf8'), before);
+    t.deepEqual(hooksIn(cwd), {});
+  });
+
+  test(`install-hooks.sh under ${name} replaces with --lfs what git-lfs has, as xet install does, and gives it back`, async (t) => {
+    const [cwd, twin] = [repository(t), repository(t)];
+    for (const each of [cwd, twin]) takenByGitLfs(each);
+    const [config, hooks] = [lfsSettings(cwd), hooksIn(cwd)];
+    const refused = script(shell, ['--local'], cwd);
+    t.is(refused.status, EXIT_CODES.REFUSED);
+    t.regex(refused.stderr, /pre-push is that of git-lfs:\n--lfs/);
+    t.deepEqual([lfsSettings(cwd), settings(cwd, '--local')], [config, []], 'nothing was changed');
+
+    await installLfs({ cwd: twin, scope: 'local', force: false });
+    await installHooks({ cwd: twin, lfs: true, chain: false, inConfiguration: false });
+    for (let run = 0; run < 2; run++) t.is(script(shell, ['--local', '--lfs', '--quiet'], cwd).status, 0);
+    t.deepEqual(lfsSettings(cwd), lfsSettings(twin));
+    t.deepEqual(hooksIn(cwd), hooksIn(twin));
+    t.is(script(shell, ['--local', '--uninstall', '--lfs'], cwd).status, 0);
+    t.deepEqual([lfsSettings(cwd), hooksIn(cwd)], [config, hooks]);
+    t.deepEqual(settings(cwd, '--local'), INSTALLED, 'only what --lfs did');
+  });
+
+  test(`install-hooks.sh under ${name} never writes over a hook of somebody else`, async (t) => {
+    const [cwd, twin] = [repository(t), repository(t)];
+    const theirs = '#!/bin/sh\n# Not written by "git2db xet install"\ngit lfs pre-push "$@"; true\n';
+    for (const each of [cwd, twin]) writeHook(each, 'pre-push', theirs);
+    const hooks = hooksIn(cwd);
+    const refused = script(shell, ['--local'], cwd);
+    t.is(refused.status, EXIT_CODES.REFUSED);
+    t.regex(refused.stderr, /--chain-hooks.*git2db xet hook pre-push "\$@"/s);
+    t.deepEqual([hooksIn(cwd), settings(cwd, '--local')], [hooks, []]);
+    t.is(script(shell, ['--local', '--no-hooks', '--quiet'], cwd).status, 0);
+    t.deepEqual(hooksIn(cwd), hooks);
+    for (let run = 0; run < 2; run++)
+      t.is(script(shell, ['--local', '--chain-hooks', '--quiet'], cwd).status, 0);
+    await installHooks({ cwd: twin, lfs: false, chain: true, inConfiguration: false });
+    t.deepEqual(hooksIn(cwd), hooksIn(twin));
+    t.is(script(shell, ['--local', '--uninstall', '--quiet'], cwd).status, 0);
+    t.deepEqual(hooksIn(cwd), hooks);
   });
 
   test(`install-hooks.sh under ${name} keeps foreign values until --force`, (t) => {
@@ -205,11 +290,36 @@ for (const shell of present) {
   });
 }
 
-test('install-hooks.sh leaves hooks that it did not write alone', (t) => {
+test('install-hooks.sh says that --global installs no hook, unless git takes it from the configuration', (t) => {
+  const home = temporaryFolder(t);
   const cwd = repository(t);
-  mkdirSync(join(cwd, '.git/hooks'), { recursive: true });
-  writeFileSync(join(cwd, '.git/hooks/pre-push'), '#!/bin/sh\necho mine\n');
-  t.is(script(['sh'], ['--local'], cwd).status, 0);
-  t.is(script(['sh'], ['--local', '--uninstall'], cwd).status, 0);
-  t.is(readFileSync(join(cwd, '.git/hooks/pre-push'), 'utf8'), '#!/bin/sh\necho mine\n');
+  const env = { HOME: home, GIT_CONFIG_GLOBAL: join(home, '.gitconfig') };
+  const old = script(['sh'], ['--global'], cwd, env);
+  t.is(old.status, 0);
+  t.regex(old.stdout, /no pre-push hook was installed.*--local/);
+  // A git that says it is newer.
+  const { stdout: git } = spawnSync('sh', ['-c', 'command -v git'], { encoding: 'utf8' });
+  const bin = temporaryFolder(t);
+  writeFileSync(
+    join(bin, 'git'),
+    `#!/bin/sh\n[ "$1" != version ] || { echo git version 2.54.1; exit; }\nexec ${git.trim()} "$@"\n`,
+  );
+  chmodSync(join(bin, 'git'), 0o755);
+  const newer = { ...env, PATH: `${bin}:${process.env.PATH}` };
+  const hookSettings = (scope: string) =>
+    spawnSync('git', ['config', scope, '--get-regexp', '^hook\\.'], {
+      cwd,
+      encoding: 'utf8',
+      env: { ...process.env, ...env },
+    }).stdout;
+  const wanted = 'hook.git2db-xet.command git2db xet hook pre-push\nhook.git2db-xet.event pre-push\n';
+  for (const scope of ['--global', '--local']) {
+    const { status, stdout } = script(['sh'], [scope], cwd, newer);
+    t.is(status, 0);
+    t.notRegex(stdout, /no pre-push hook/);
+    t.is(hookSettings(scope), wanted);
+    t.is(script(['sh'], ['--uninstall', scope], cwd, newer).status, 0);
+    t.is(hookSettings(scope), '');
+  }
+  t.deepEqual(hooksIn(cwd), {});
 });

@@ -5,6 +5,7 @@ import test, { type ExecutionContext } from 'ava';
 import { Downloader } from '../../src/xet/download.ts';
 import { parseHash } from '../../src/xet/hash/xet-hash.ts';
 import { LocalStore } from '../../src/xet/store/local-store.ts';
+import { cli } from '../cli/run.ts';
 import { hashOf } from '../helpers/store-sandbox.ts';
 import { filesUnder } from '../helpers/xet-sandbox.ts';
 import { createLargeFileSandbox, type LargeFileSandbox, noise } from './repositories.ts';
@@ -224,6 +225,62 @@ test('a repository that uses the store and is gone stops gc until it is forgotte
   t.is((await sandbox.xet('one', ['gc', '--forget', '../two'])).status, 0);
   t.like(await prune(t, sandbox, 'one'), { files: { kept: 2, dropped: 1 } });
   t.deepEqual(storedIn(store, [0, 1, 2]), [0, 2]);
+});
+
+test('the store of a remote is collected for those who are named; buckets and servers are refused', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.git(['init', '-q', '--bare', 'hub']);
+  await sandbox.init('a');
+  const store = sandbox.path('nas');
+  const gc = async (...args: string[]) => {
+    await sleep(5);
+    const run = { cwd: sandbox.path('a'), env: sandbox.env };
+    return await cli(['xet', 'gc', '--grace', '0', '--json', ...args], run);
+  };
+  await sandbox.git(['remote', 'add', 'origin', `file://${sandbox.path('hub')}`], { cwd: 'a' });
+  await sandbox.git(['config', 'remote.origin.xeturl', store], { cwd: 'a' });
+  for (const seed of [1, 2]) {
+    sandbox.write('a/a.bin', content(seed));
+    await sandbox.commitAll('a');
+    const pushed = await cli(['xet', 'push'], { cwd: sandbox.path('a'), env: sandbox.env });
+    t.is(pushed.code, 0, pushed.stderr);
+    await sandbox.git(['push', '-q', '--no-verify', 'origin', `HEAD:refs/heads/v${seed}`], { cwd: 'a' });
+  }
+  // From here on only the hub has the first version.
+  await sandbox.git(['update-ref', '-d', 'refs/remotes/origin/v1'], { cwd: 'a' });
+  await sandbox.git(['update-ref', '-d', 'refs/remotes/origin/v2'], { cwd: 'a' });
+  await sandbox.git(['checkout', '-q', '--orphan', 'new'], { cwd: 'a' });
+  await sandbox.git(['commit', '-q', '-m', 'only the second'], { cwd: 'a' });
+  await sandbox.git(['branch', '-q', '-D', 'main'], { cwd: 'a' });
+  await sandbox.git(['reflog', 'expire', '--expire=all', '--all'], { cwd: 'a' });
+  t.deepEqual(storedIn(store, [1, 2]), [1, 2]);
+
+  const unnamed = await gc('--prune', '--remote', 'origin');
+  t.is(unnamed.code, 2);
+  t.regex(unnamed.stderr, /does not know all that need it: name them with --keep-from/);
+  const kept = await gc('--prune', '--remote', 'origin', '--keep-from', '../hub');
+  t.is(kept.code, 0, kept.stderr);
+  t.like(JSON.parse(kept.stdout), { store, files: { kept: 2, dropped: 0 } });
+  t.deepEqual(storedIn(store, [1, 2]), [1, 2]);
+  t.is((await gc('--prune', '--remote', store, '--keep-from', '..')).code, 2, 'no repository');
+  const dropped = await gc('--prune', '--remote', store, '--keep-from', '.');
+  t.like(JSON.parse(dropped.stdout), { store, files: { kept: 1, dropped: 1 } });
+  t.deepEqual(storedIn(store, [1, 2]), [2]);
+
+  await sandbox.git(['config', 'remote.s3.url', 'ssh://git@example.invalid/x.git'], { cwd: 'a' });
+  await sandbox.git(['config', 'remote.s3.xeturl', 's3://bucket/x?endpoint=http://127.0.0.1:1'], {
+    cwd: 'a',
+  });
+  for (const [remote, why] of [
+    ['s3', /s3:\/\/bucket\/x is not collected: in a bucket nothing tells/],
+    ['s3://bucket/y', /s3:\/\/bucket\/y is not collected: in a bucket/],
+    ['http://127.0.0.1:1/xet', /is not collected: a store behind a server/],
+  ] as const) {
+    const refused = await gc('--remote', remote);
+    t.is(refused.code, 8, refused.stderr);
+    t.regex(refused.stderr, why);
+    t.is(refused.stderr.trim().split('\n').length, 1);
+  }
 });
 
 test('a repository with an object that cannot be read stops gc', async (t) => {

@@ -490,6 +490,24 @@ test('the programs of the user stay, also where the repository names others', as
   t.false(rig.sang());
 });
 
+test("the registry's own hook and filter in the configuration distrust nobody; other commands there do", async (t) => {
+  const rig = await createRig(t, { 'filter.xet.process': 'git2db-filter', 'filter.xet.required': 'true' });
+  const keys = async () => {
+    const { config, neutralized } = await rig.trust(false);
+    t.deepEqual(config.filter(([key]) => key === 'hook.git2db-xet.command').at(-1)?.[1], 'true');
+    return neutralized.map(({ key }) => key);
+  };
+  await rig.set('filter.xet.process', filterCommand()!);
+  await rig.set('filter.xet.required', 'true');
+  await rig.set('hook.git2db-xet.command', 'git2db xet hook pre-push');
+  await rig.set('hook.git2db-xet.event', 'pre-push');
+  t.deepEqual(await keys(), []);
+  await rig.set('hook.git2db-xet.command', `${rig.canary} xet hook pre-push`);
+  t.deepEqual(await keys(), ['hook.git2db-xet.command']);
+  await rig.set('filter.xet.process', rig.canary);
+  t.deepEqual((await keys()).sort(), ['filter.xet.process', 'hook.git2db-xet.command']);
+});
+
 test('our own filter runs, as the program of this installation, whatever the repository wrote', async (t) => {
   const rig = await createRig(t);
   await rig.set('filter.xet.process', rig.canary);

@@ -43,6 +43,10 @@ const OPTIONS = {
   },
   submodules: { type: 'string', choices: ['direct', 'recursive'], describe: 'Clone submodules too' },
   trust: { type: 'boolean', describe: 'Let hooks and programs of its own configuration run' },
+  'no-hooks': {
+    type: 'boolean',
+    describe: 'Without the pre-push hook, by which a plain "git push" sends large files',
+  },
   set: { type: 'string', repeat: true, describe: 'KEY=VALUE: a note of your own on it' },
   ...AUTH_OPTIONS,
 } as const satisfies OptionSpecs;
@@ -56,7 +60,9 @@ the clone, and contents go to the store that the registry's repositories share.
 
 The same again does nothing; another URL for a NAME that is taken is an error. Ctrl-C
 leaves nothing; what a kill has left is gone on with by the next clone under that name.
-Programs that the repository brings do not run unless --trust says so.
+Programs that the repository brings do not run unless --trust says so. A pre-push hook of
+ours is installed, so that a plain "git push" in it, or in a worktree of it, sends the
+content of large files; one that a template of yours has brought runs after it.
 
 ${AUTH_MANUAL}
 
@@ -116,6 +122,7 @@ function cloneOptions(options: OptionValues<typeof OPTIONS>, context: CommandCon
     depth: wholeNumber('depth', options.depth, 1),
     shallowSince: options['shallow-since'],
     sparse: sparse.length === 0 ? undefined : directories.length === 0 ? true : directories,
+    hooks: !options['no-hooks'],
     submodules: submodules === 'recursive' ? 'recursive' : submodules === 'direct',
     metadata: options.set.length === 0 ? undefined : parsePairs('set', options.set),
   };
@@ -132,6 +139,10 @@ class CloneBars {
 
   show(event: CloneProgress): void {
     const { output } = this.#context;
+    if (event.kind === 'warning') {
+      output.warn(event.message);
+      return;
+    }
     if (event.kind === 'git') {
       this.#bars.show(event);
       return;

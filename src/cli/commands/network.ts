@@ -17,6 +17,8 @@ import {
   wholeNumber,
 } from '../registry-options.ts';
 import { type Target, withRepository } from '../registry-session.ts';
+import { TransferBar } from '../transfer-bar.ts';
+import { contentDocument, describe as describePushed } from './xet-push.ts';
 
 const FETCHED_KEYS = `{"ok","refs":[{"name","kind","from","to","reason"}]}; "kind" is new,
 fast-forward, forced, deleted, tag-updated or rejected`;
@@ -195,12 +197,20 @@ name, unless given) to REMOTE (a name, or a URL; the default remote unless given
 tells what became of each. A ref that is refused does not keep the others from being
 pushed, unless --atomic.
 
+Before any ref moves, the content of large files that the pushed commits need is sent to
+the place that belongs to the remote ("git2db xet push" tells more), as far as it is
+missing there. When some of it cannot be sent, nothing is pushed, unless --no-content
+says to push refs alone. That needs no hook, and a hook of ours has nothing left to do.
+
 ${AUTH_MANUAL}
 
 ${WORKTREE_MANUAL}
 
 JSON: {"url","ok","hooksSkipped","refs":[{"source","name","kind","from","to","reason",
-"rejectedBy"}]}; "kind" is new, fast-forward, forced, deleted, up-to-date or rejected.`,
+"rejectedBy"}],"content":[{"place","wireBytes","files":[{"path","kind","hash","size",
+"outcome","commit","message"}]}]}; "kind" of a ref is new, fast-forward, forced, deleted,
+up-to-date or rejected; "outcome" of a file is present (it was there), sent, or, with
+--dry-run, missing.`,
   operands: {
     usage: '[REPO [REMOTE [REF...]]]',
     min: 0,
@@ -246,6 +256,7 @@ JSON: {"url","ok","hooksSkipped","refs":[{"source","name","kind","from","to","re
       describe: 'A line for the hooks of the remote',
     },
     'no-hooks': { type: 'boolean', describe: 'Run no hook' },
+    'no-content': { type: 'boolean', describe: 'Send no content of large files, push refs alone' },
     ...AUTH_OPTIONS,
   },
   examples: [
@@ -256,8 +267,11 @@ JSON: {"url","ok","hooksSkipped","refs":[{"source","name","kind","from","to","re
   ],
   exitCodes: [
     [EXIT_FALSE, 'Some refs were rejected; each is named'],
+    [9, 'Content is neither here nor at the remote; nothing was pushed'],
     [58, 'There is no such ref'],
+    [67, 'The remote names a place for content that is not trusted'],
     [75, 'A hook refused'],
+    [84, 'There is no place for content'],
     ...EXIT_CODES,
   ],
   async run({ options, operands }, context) {
@@ -267,6 +281,7 @@ JSON: {"url","ok","hooksSkipped","refs":[{"source","name","kind","from","to","re
     const leases = options.lease.map(parseLease);
     return withRemote(repo, options, context, async ({ handle, record, signal }, bars) => {
       const { force, tags, atomic } = options;
+      const sending = new TransferBar(output, 'sending content');
       const result = await handle.remote().push(remote, {
         ...connection,
         refs: refs.length === 0 ? undefined : refs,
@@ -279,13 +294,21 @@ JSON: {"url","ok","hooksSkipped","refs":[{"source","name","kind","from","to","re
         dryRun: options['dry-run'],
         pushOptions: options['push-option'],
         hooks: !options['no-hooks'],
-        onProgress: (event) => bars.show(event),
+        content: !options['no-content'],
+        onContent: (event) => (event.kind === 'lfs' ? sending.add(event.bytes) : sending.show(event)),
+        onProgress: (event) => {
+          sending.finish();
+          bars.show(event);
+        },
+        warn: (line) => output.warn(line),
         signal,
       });
+      sending.finish();
       bars.finish();
       noteHooks(result.hooksSkipped, record.trusted, output);
-      if (json) output.json(plain(result));
+      if (json) output.json({ ...(plain(result) as object), content: result.content.map(contentDocument) });
       else {
+        for (const each of result.content) describePushed(each, options['dry-run'], context);
         const rows = result.refs
           .filter(({ kind }) => kind !== 'rejected')
           .map(({ kind, source, name, from, to }) => [

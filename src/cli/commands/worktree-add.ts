@@ -23,6 +23,10 @@ auto (unless configured otherwise) takes the first of them that really works at 
 tells why it passed over the others. A worktree survives reboots: "git2db repair" mounts
 it again.
 
+A plain "git push" in it sends the content of large files, by the pre-push hook of the
+repository, which is installed if the registry has made the repository (and it was not
+cloned with --no-hooks). In one that it has adopted "git2db xet install" does that.
+
 ${REPO_MANUAL}
 
 JSON: ${WORKTREE_KEYS}; "branch" is null
@@ -42,6 +46,10 @@ programs do not see the files at "path" (backend userns).`,
       type: 'string',
       choices: ['auto', 'overlay2', 'reflink', 'vfs'],
       describe: 'What stores its files',
+    },
+    'no-hooks': {
+      type: 'boolean',
+      describe: 'Do not see to it that the repository has the pre-push hook',
     },
     backend: {
       type: 'string',
@@ -73,6 +81,7 @@ programs do not see the files at "path" (backend userns).`,
         detach: options.detach,
         driver: options.driver ?? db.config.worktreeDriver,
         backend: options.backend ?? db.config.overlayBackend,
+        ...(options['no-hooks'] ? { hooks: false } : {}),
         onProgress: (event) => progress.show(event),
         signal,
       });

@@ -3,22 +3,29 @@ import { quotePath } from '../../filter-process/trace.ts';
 import type { FetchedFile, FetchResult } from '../../large-files/fetch.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
+import { completeWorktreesHere } from '../complete-worktrees.ts';
 import { formatBytes } from '../output.ts';
 import { withBar } from './xet-push.ts';
-
-const RECENT_DAYS = 7;
 
 export const xetFetch = defineCommand({
   path: ['xet', 'fetch'],
   summary: 'Get content from remotes into the store',
   description: `Fetches the content of pointers that the store does not have yet. The work tree is left
-alone: "git2db xet pull" fetches what that lacks and writes it.
+alone: "git2db xet pull" fetches what that lacks and writes it. (Overlay worktrees of a
+registry that lack content get it in the tree that they share.)
 
 Without REF it is the content of the index, without what a sparse checkout leaves out;
-with REF that of these branches, tags or commits; with --recent also that of every branch
-with a commit of the last days; with --all that of the whole history. REMOTE is asked, or
-else the remotes of the repository one after the other, for what the one before did not
-have. What is here already costs nothing, and what was interrupted goes on where it stopped.
+with REF that of these branches, tags or commits; with --all that of the whole history.
+REMOTE is asked, or else the remotes of the repository one after the other, for what the
+one before did not have. What is here already costs nothing, and what was interrupted goes
+on where it stopped.
+
+With --recent also that of recent branches and tags, those of REMOTE (of all remotes
+without it) among them: those whose last commit is of the last xet.fetchRecentRefsDays
+days (7; 0: none). xet.fetchRecentCommitsDays (0) adds, for each of these, for REF and for
+HEAD, what their commits of so many days before the last one had or replaced.
+xet.fetchRecentRemoteRefs=false leaves the branches of remotes out. Where these are not
+set, lfs.fetchRecentRefsDays and its like count.
 
 PATTERN is as in .gitignore. Without --include and --exclude those of .gitxet count.
 
@@ -33,8 +40,8 @@ JSON: {"dryRun","wireBytes","files":[{"path","kind","hash","size","outcome","mes
   options: {
     include: { type: 'string', alias: 'I', repeat: true, describe: 'Only files that match PATTERN' },
     exclude: { type: 'string', alias: 'X', repeat: true, describe: 'No files that match PATTERN' },
-    recent: { type: 'boolean', describe: `Also branches with commits of the last ${RECENT_DAYS} days` },
-    'recent-days': { type: 'number', describe: 'As --recent, for so many days' },
+    recent: { type: 'boolean', describe: 'Also recent branches and tags, and recent commits on them' },
+    'recent-days': { type: 'number', describe: 'As --recent, with so many days for branches and tags' },
     all: { type: 'boolean', describe: 'The whole history', conflicts: ['recent', 'recent-days'] },
     'dry-run': { type: 'boolean', alias: 'n', describe: 'Fetch nothing, list what is not here' },
     refresh: { type: 'boolean', describe: 'Ask servers again whether they are git2db' },
@@ -56,7 +63,7 @@ JSON: {"dryRun","wireBytes","files":[{"path","kind","hash","size","outcome","mes
   async run({ options, operands }, context) {
     const { cwd, env, output } = context;
     const [remote, ...refs] = operands;
-    const recentDays = options['recent-days'] ?? (options.recent ? RECENT_DAYS : undefined);
+    const recentDays = options['recent-days'];
     if (recentDays !== undefined && !(recentDays > 0))
       throw new Git2dbError('USAGE', `--recent-days is ${recentDays}; expected a number of days`);
     const { fetch } = await import('../large-files-library.ts');
@@ -68,6 +75,7 @@ JSON: {"dryRun","wireBytes","files":[{"path","kind","hash","size","outcome","mes
         remote,
         refs,
         all: options.all,
+        recent: options.recent,
         recentDays,
         include: options.include,
         exclude: options.exclude,
@@ -79,6 +87,8 @@ JSON: {"dryRun","wireBytes","files":[{"path","kind","hash","size","outcome","mes
         onProgress: (event) => bar.show(event),
       }),
     );
+    if (result.files.some(({ outcome }) => outcome === 'moved'))
+      await completeWorktreesHere(context, context.interruptible());
     if (context.json) output.json(documentOf(result, dryRun));
     else describe(result, dryRun, context);
     return reportFailures(result, context);

@@ -33,6 +33,12 @@ for good, --forget PATH removes it from the list of users, at once unless --dry-
 is given. Writers that began before are waited for; if one outlasts --wait, what was
 put aside is deleted by the next gc.
 
+With --remote it is the store of a remote on this machine, or of the directory URL, that
+is collected: kept is what its users, this repository and those of --keep-from refer to.
+For content apart from git that must include every repository whose content is there: a
+mirror of each ("git clone --mirror") will do. Buckets are not collected, and a server's
+store is where it lies.
+
 JSON: {"dryRun","store","users","forgotten","files":{"kept","dropped","missing"},
 "xorbs":{"total","dead","copied","created"},"shards":{"total","replaced","created"},
 "bytes":{"total","deleted","added","freed","dead","leftInTrash","noRoom","cache"},
@@ -61,6 +67,13 @@ remote chunks that are no longer kept, "writers" those not waited for to the end
       describe: 'A repository that is gone: remove it from the list of users',
       complete: 'directory',
     },
+    remote: { type: 'string', describe: 'A remote, or a directory, whose store is collected' },
+    'keep-from': {
+      type: 'string',
+      repeat: true,
+      describe: 'A repository that needs what is there, though the store does not know it',
+      complete: 'directory',
+    },
     'no-repack': { type: 'boolean', describe: 'Only delete what is dead as a whole, copy nothing' },
   },
   examples: [
@@ -68,11 +81,12 @@ remote chunks that are no longer kept, "writers" those not waited for to the end
     ['git2db xet gc --prune', 'give it back'],
     ['git2db xet gc --prune --grace 0', 'also what was dropped just now; see "git reflog expire"'],
     ['git2db xet gc --forget /old/clone', 'a clone that was deleted'],
+    ['git2db xet gc --remote /nas/content --keep-from /nas/mirror.git', 'content apart from git'],
   ],
   exitCodes: [
     [EXIT_FALSE, 'Something damaged was left as it is; it is named'],
     [4, 'Not in a repository'],
-    [8, 'A repository, shard or journal cannot be read, or another gc is at work'],
+    [8, 'A repository, shard or journal cannot be read, another gc is at work, or --remote is no directory'],
     [24, 'There is no room on the disk for copies'],
   ],
   async run({ options }, context) {
@@ -89,6 +103,8 @@ remote chunks that are no longer kept, "writers" those not waited for to the end
         graceMs: parseDuration(options.grace ?? DEFAULT_GRACE),
         waitMs: 1000 * checkWait(options.wait ?? DEFAULT_WAIT_SECONDS),
         forget: options.forget,
+        remote: options.remote,
+        keepFrom: options['keep-from'],
         repack: !options['no-repack'],
         signal: context.interruptible(),
         warn: (line) => output.warn(line),

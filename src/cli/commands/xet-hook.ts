@@ -11,7 +11,9 @@ const prePushHook = defineCommand({
   description: `Git runs this before each push, if "git2db xet install" has put it into the hooks of the
 repository. Standard input is what git writes to a pre-push hook; content that the pushed
 refs need and the remote does not have is sent. When something is missing, the hook
-fails, and git pushes nothing. "git push --no-verify" leaves it out.
+fails, and git pushes nothing. "git push --no-verify" leaves it out, and so does
+GIT2DB_SKIP_PUSH=1 in the environment; object ids there are passed over ("git2db push",
+which has sent their content, names them to it).
 
 JSON: {"place","sent","wireBytes"}; "place" is null where no pointer was pushed.`,
   operands: { usage: 'REMOTE URL', min: 2, max: 2 },
@@ -21,8 +23,8 @@ JSON: {"place","sent","wireBytes"}; "place" is null where no pointer was pushed.
   async run({ operands }, context) {
     const [remote, url] = operands as unknown as [string, string];
     const { output, env, json } = context;
-    const { parseUpdates, prePush } = await import('../large-files-library.ts');
-    const updates = parseUpdates(readFileSync(context.stdin, 'utf8'));
+    const { parseUpdates, prePush, updatesToSee } = await import('../large-files-library.ts');
+    const updates = updatesToSee(parseUpdates(readFileSync(context.stdin, 'utf8')), env);
     const result = await withBar('sending content', context, (bar, signal) =>
       prePush(updates, {
         ...pushOptions(context, bar),

@@ -4,6 +4,7 @@ import type { PointerFile } from '../../large-files/pointer-files.ts';
 import type { PullOptions, PullResult } from '../../large-files/pull.ts';
 import type { FailedFile } from '../../large-files/pull-failure.ts';
 import { type Command, type CommandContext, defineCommand } from '../command.ts';
+import { completeWorktreesHere } from '../complete-worktrees.ts';
 import { formatBytes, formatTable } from '../output.ts';
 import { TransferBar } from '../transfer-bar.ts';
 
@@ -17,7 +18,8 @@ whole work tree is looked at. Only files with filter=xet whose pointer is the on
 in the index are touched; a file that is no pointer any more stays as it is. No
 symbolic link is followed. Content that the store does not have is fetched from the
 remotes first (as by "git2db xet fetch"), unless --no-fetch is given. A file that fails
-is named, and the others are done. Afterwards the index is told, so that "git status" starts no filter.
+is named, and the others are done. Overlay worktrees of a registry that lack content get
+it in the tree that they share, as far as they can be mounted anew now. Afterwards the index is told, so that "git status" starts no filter.
 
 Interrupted, it leaves whole files and pointers, nothing in between; run it again to
 go on.
@@ -90,10 +92,12 @@ async function pullNow(place: PullPlace, fetch: boolean, context: CommandContext
   let progress: ReturnType<typeof output.progress> | undefined;
   const fetching = new TransferBar(output, 'fetching content');
   let result: PullResult;
+  const signal = context.interruptible();
   try {
     result = await pull({
       ...place,
-      signal: context.interruptible(),
+      signal,
+      onContent: () => completeWorktreesHere(context, signal),
       warn: (line) => output.warn(line),
       fetch,
       mayPrompt: context.env.GIT_TERMINAL_PROMPT !== '0',

@@ -134,7 +134,8 @@ function failureOf({ path, hash, commit, error }: PushedFile): string {
   return `${name}${where}, ${hash}: ${why}${remedy}`;
 }
 
-function describe(
+/** What was sent, or would be. */
+export function describe(
   { place, files, wireBytes }: PushContentResult,
   dryRun: boolean,
   { output }: CommandContext,
@@ -159,9 +160,13 @@ function describe(
   );
 }
 
-function documentOf({ place, files, wireBytes }: PushContentResult, dryRun: boolean): object {
+function documentOf(result: PushContentResult, dryRun: boolean): object {
+  return { dryRun, ...contentDocument(result) };
+}
+
+/** Also a part of what `git2db push` tells. */
+export function contentDocument({ place, files, wireBytes }: PushContentResult): object {
   return {
-    dryRun,
     place: place ?? null,
     wireBytes,
     files: files.map(({ path, kind, hash, size, outcome, commit, error }) => ({

@@ -28,7 +28,7 @@ export async function withRemote<T>(
   remote: string,
   direction: 'fetch' | 'push',
   connection: Connection,
-  operate: (operand: string, run: PlaceRun) => Promise<T>,
+  operate: (operand: string, run: PlaceRun, urls: readonly string[]) => Promise<T>,
 ): Promise<T> {
   const { operand, urls } = await lookUp(place, remote, direction);
   const auth = connection.auth ?? connection.authFor?.(urls[0]!);
@@ -42,12 +42,16 @@ export async function withRemote<T>(
   }
   const { onProgress, signal } = connection;
   try {
-    return await operate(operand, {
-      config: session.config,
-      env: session.env,
-      signal,
-      ...(onProgress === undefined ? {} : { onStderr: progressLines(onProgress) }),
-    });
+    return await operate(
+      operand,
+      {
+        config: session.config,
+        env: session.env,
+        signal,
+        ...(onProgress === undefined ? {} : { onStderr: progressLines(onProgress) }),
+      },
+      urls,
+    );
   } catch (error) {
     throw session.refused.length === 0 ? error : withRefused(error, session.refused);
   }

@@ -3,6 +3,7 @@ import { accessSync, constants, readdirSync } from 'node:fs';
 import { homedir } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { git } from '../../git/runner.ts';
+import { isOwnHookAlone } from '../../large-files/hook-files.ts';
 import type { GitPlace } from '../git-place.ts';
 
 export const COMMIT_HOOKS = [
@@ -22,6 +23,12 @@ export async function existingHooks(place: GitPlace, names: readonly string[]): 
   const directory = (await configuredDirectory(place)) ?? local;
   if (!readdirOrNothing(directory).some((name) => names.includes(name))) return [];
   return names.filter((name) => isExecutable(join(directory, name)));
+}
+
+/** Whether git would run our hook of that name, and no other after it. */
+export async function isOwnAlone(place: GitPlace, name: string): Promise<boolean> {
+  const directory = (await configuredDirectory(place)) ?? join(place.commonDir, 'hooks');
+  return isOwnHookAlone(join(directory, name));
 }
 
 /** core.hooksPath as the files have it, without what trust lays over it. Reading it runs nothing. */

@@ -6,12 +6,14 @@
  *     Done
  */
 import { checkFullRefName, fullRefName, whyNoRefName } from '../../git/ref-name.ts';
+import { SKIP_PUSH } from '../../large-files/pre-push.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
 import { currentBranch } from './commit.ts';
 import { type Connection, withRemote } from './connection.ts';
-import { existingHooks, NO_HOOKS } from './hooks.ts';
+import { existingHooks, isOwnAlone, NO_HOOKS } from './hooks.ts';
 import { attempt, type Outcome } from './outcome.ts';
+import { type ContentProgress, type PushedContent, pushContentFirst } from './push-content.ts';
 import { checkPushRefspec } from './refspec.ts';
 
 export interface PushOptions extends Connection {
@@ -33,8 +35,17 @@ export interface PushOptions extends Connection {
   readonly dryRun?: boolean | undefined;
   /** For the hooks of the remote. */
   readonly pushOptions?: readonly string[] | undefined;
-  /** False: the pre-push hook does not run. */
+  /** False: the pre-push hook does not run. The content of large files goes all the same. */
   readonly hooks?: boolean | undefined;
+  /**
+   * False: refs alone are pushed, and pointers may come to where their content is not. Else what the pushed commits
+   * need is sent before any ref moves, and a push that would leave content behind throws (`data.files`) and moves none.
+   */
+  readonly content?: boolean | undefined;
+  /** How far content is. */
+  readonly onContent?: ((event: ContentProgress) => void) | undefined;
+  /** Told what is worth a line to the user but fails nothing. */
+  readonly warn?: ((message: string) => void) | undefined;
 }
 
 export interface PushedRef {
@@ -57,7 +68,10 @@ export interface PushResult {
   readonly refs: readonly PushedRef[];
   /** No ref was rejected. */
   readonly ok: boolean;
+  /** Ours is not among them: what it does was done. */
   readonly hooksSkipped: readonly string[];
+  /** What became of each large file, for each URL that git pushes to; nothing where no pointer was pushed. */
+  readonly content: readonly PushedContent[];
 }
 
 const PUSH_HOOKS = ['pre-push'] as const;
@@ -76,21 +90,76 @@ export async function push(place: GitPlace, remote: string, options: PushOptions
     args.push(`--push-option=${word}`);
   }
   const refspecs = await refspecsOf(place, remote, options);
-  return withRemote(place, remote, 'push', options, async (operand, run) => {
-    const outcome = await attempt(place, [...args, '--', operand, ...refspecs], {
+  const hasContent = options.content !== false;
+  return withRemote(place, remote, 'push', options, async (operand, run, urls) => {
+    const words = ['--', operand, ...refspecs];
+    async function wouldMove(): Promise<string[]> {
+      const quiet = { ...run, onStderr: undefined, config: [...(run.config ?? []), ...NO_HOOKS] };
+      const outcome = await attempt(place, [...args, '--dry-run', '--no-verify', ...words], quiet);
+      const { refs } = parsePush(outcome.stdout.toString('utf8'));
+      if (outcome.status !== 0 && !refs.some(({ kind }) => kind === 'rejected'))
+        throw await failure(place, outcome, true);
+      return refs.flatMap(({ kind, source }) => (MOVING.has(kind) && source !== undefined ? [source] : []));
+    }
+    const { content, tips } = hasContent
+      ? await pushContentFirst(
+          place,
+          remote,
+          { urls, run, sources: await sourcesOf(place, refspecs, options), wouldMove },
+          options,
+        )
+      : { content: [], tips: [] };
+    const outcome = await attempt(place, [...args, ...words], {
       ...run,
+      env: { ...run.env, [SKIP_PUSH]: hasContent ? seenTo(tips) : '1' },
       config: [...(run.config ?? []), ...(skips ? NO_HOOKS : [])],
     });
     const { url, refs } = parsePush(outcome.stdout.toString('utf8'));
     if (outcome.status !== 0 && !refs.some(({ kind }) => kind === 'rejected'))
       throw await failure(place, outcome, skips);
+    const skipped = skips ? await existingHooks(place, PUSH_HOOKS) : [];
     return {
       url,
       refs,
       ok: outcome.status === 0,
-      hooksSkipped: skips ? await existingHooks(place, PUSH_HOOKS) : [],
+      hooksSkipped: hasContent && (await isOwnAlone(place, PUSH_HOOKS[0])) ? [] : skipped,
+      content,
     };
   });
+}
+
+/** Kinds of results whose objects the remote gets. */
+const MOVING: ReadonlySet<PushedRef['kind']> = new Set(['new', 'fast-forward', 'forced']);
+
+/** More would not fit into the environment; the hook then looks for itself what is missing. */
+const MOST_TIPS = 1000;
+
+function seenTo(tips: readonly string[]): string | undefined {
+  return tips.length === 0 || tips.length > MOST_TIPS ? undefined : tips.join(' ');
+}
+
+/** The revisions and refs that the refspecs may push, and no fewer. */
+async function sourcesOf(
+  place: GitPlace,
+  refspecs: readonly string[],
+  { tags }: PushOptions,
+): Promise<string[]> {
+  const sources: string[] = [];
+  const patterns: string[] = tags === 'all' ? ['refs/tags/*'] : [];
+  for (const refspec of refspecs) {
+    const [source] = refspec.replace(/^\+/, '').split(/:(?=[^:]*$)/) as [string];
+    if (source.includes('*')) patterns.push(source);
+    else if (source !== '') sources.push(source);
+    // The branches that both have.
+    else if (/^\+?:$/.test(refspec)) patterns.push('refs/heads/*');
+  }
+  if (patterns.length === 0) return sources;
+  const names = (await place.text(['for-each-ref', '--format=%(refname)'])).split('\n');
+  for (const pattern of patterns) {
+    const [head, tail] = pattern.split('*') as [string, string];
+    sources.push(...names.filter((name) => name.startsWith(head) && name.endsWith(tail)));
+  }
+  return sources;
 }
 
 async function failure(place: GitPlace, outcome: Outcome, skips: boolean): Promise<Error> {

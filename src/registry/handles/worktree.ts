@@ -1,6 +1,7 @@
 /** The worktrees of a handle's repository: `handle.worktree()`. */
 import { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
+import { ensurePushHook, installPushHook } from '../push-hook.ts';
 import {
   type CompletionReport,
   completeWorktrees,
@@ -19,10 +20,13 @@ import {
 export class WorktreeManager {
   readonly #place: GitPlace;
   readonly #home: WorktreeHome;
+  readonly #isOurs: boolean;
 
-  constructor(place: GitPlace, home: WorktreeHome) {
+  /** `isOurs`: the registry has made the repository, and may put its hook into it. */
+  constructor(place: GitPlace, home: WorktreeHome, { isOurs = false }: { readonly isOurs?: boolean } = {}) {
     this.#place = place;
     this.#home = home;
+    this.#isOurs = isOurs;
   }
 
   /**
@@ -36,12 +40,19 @@ export class WorktreeManager {
     ref?: string,
     options: Omit<WorktreeSpec, 'path' | 'ref'> = {},
   ): Promise<Worktree> {
-    if (typeof first !== 'string') return createWorktree(this.#place, this.#home, first);
+    if (typeof first !== 'string') return this.#create(first);
     if (ref === undefined) {
       throw new Git2dbError('USAGE', 'create(path, ref): expected a ref as the second argument');
     }
     const path = first === '' ? undefined : first;
-    return createWorktree(this.#place, this.#home, { ...options, path, ref });
+    return this.#create({ ...options, path, ref });
+  }
+
+  async #create(spec: WorktreeSpec): Promise<Worktree> {
+    const { hooks, signal } = spec;
+    if (hooks === true && !this.#isOurs) await installPushHook(this.#place, { signal });
+    else if (hooks ?? this.#isOurs) await ensurePushHook(this.#place, signal);
+    return createWorktree(this.#place, this.#home, spec);
   }
 
   /** All linked worktrees, those that git alone made too; not the main one. */

@@ -15,6 +15,7 @@ import type {
 } from '../../large-files/fetch.ts';
 import type { FsckOptions, FsckReport } from '../../large-files/fsck.ts';
 import type { CollectOptions, CollectResult } from '../../large-files/gc.ts';
+import type { HookChange } from '../../large-files/hook-files.ts';
 import type { LargeFile } from '../../large-files/list.ts';
 import type { DryPull, PullOptions, PullResult } from '../../large-files/pull.ts';
 import type { PushContentOptions, PushContentResult } from '../../large-files/push.ts';
@@ -26,8 +27,9 @@ import { XetConfig } from '../../xet/xet-config.ts';
 import { XetStorage } from '../../xet/xet-storage.ts';
 import { setUpLargeFiles } from '../filter-setup.ts';
 import type { GitPlace } from '../git-place.ts';
+import { installPushHook, type PushHookOptions } from '../push-hook.ts';
 import { trustSettings } from '../trust.ts';
-import { wholeEnvironment } from '../whole-environment.ts';
+import { fullEnvironment } from '../whole-environment.ts';
 import { completeWorktrees } from '../worktree/completion.ts';
 import type { WorktreeHome } from '../worktree/driver.ts';
 
@@ -97,10 +99,15 @@ export class XetFacet {
   ): Promise<PullResult> {
     const { pull } = await import('../../large-files/pull.ts');
     const { paths = [], warn = ignore, ...rest } = options;
-    if (this.#home !== undefined && paths.length === 0) {
-      await completeWorktrees(this.#place, this.#home, { signal: options.signal });
-    }
-    return pull({ ...(await this.#there()), ...rest, pathspecs: paths, warn });
+    const onContent = () => this.#complete(options.signal);
+    return pull({ ...(await this.#there()), ...rest, pathspecs: paths, warn, onContent });
+  }
+
+  /** True if a worktree shows content now that it did not before. */
+  async #complete(signal: AbortSignal | undefined): Promise<boolean> {
+    if (this.#home === undefined) return false;
+    const reports = await completeWorktrees(this.#place, this.#home, { signal });
+    return reports.some(({ outcome }) => outcome === 'moved');
   }
 
   /**
@@ -127,15 +134,19 @@ export class XetFacet {
     return pushContent(range, { dryRun: false, warn: ignore, ...rest, ...there, remote, mayPrompt: false });
   }
 
-  /** Fetches content into the store: of the index, of `refs`, or (`all`) of the whole history. */
+  /**
+   * Fetches content into the store: of the index, of `refs`, or (`all`) of the whole history. Overlay worktrees that
+   * lack some of it get it; see `worktree().complete`.
+   */
   async fetch(
     options: Partial<Omit<FetchContentsOptions, 'cwd' | 'env' | 'mayPrompt'>> = {},
   ): Promise<FetchContentsResult> {
     const { fetch } = await import('../../large-files/fetch.ts');
-    return fetch({
+    const result = await fetch({
       remote: undefined,
       refs: [],
       all: false,
+      recent: false,
       recentDays: undefined,
       include: [],
       exclude: [],
@@ -146,6 +157,8 @@ export class XetFacet {
       ...(await this.#there()),
       mayPrompt: false,
     });
+    if (result.files.some(({ outcome }) => outcome === 'moved')) await this.#complete(options.signal);
+    return result;
   }
 
   /** Drops content that a remote provably holds from the store of this machine; a dry run unless told. */
@@ -209,6 +222,14 @@ export class XetFacet {
   }
 
   /**
+   * Makes a plain `git push` send the content of large files, by a pre-push hook. Throws REFUSED where another hook
+   * stands, unless `chain`: that one is kept then, and runs after ours.
+   */
+  async installHook(options: PushHookOptions = {}): Promise<HookChange[]> {
+    return installPushHook(this.#place, options);
+  }
+
+  /**
    * The content of the pointer `pointer` (of a file that was not smudged), from this repository's store or
    * one of a remote on this machine. Throws INVALID_POINTER, CONTENT_MISSING, CONTENT_DAMAGED: whoever
    * asked never gets the pointer's text for the content.
@@ -264,8 +285,7 @@ export async function largeFileSurroundings(place: GitPlace): Promise<Surroundin
       { data: { path: cwd } },
     );
   }
-  const env = definedOnly({ ...process.env, ...wholeEnvironment(place.env) });
-  for (const name of Object.keys(env)) if (NAMES_A_REPOSITORY.test(name)) delete env[name];
+  const env = fullEnvironment(place.env);
   const { neutralized } = await trustSettings(place.trusted, place, { env });
   const keys = neutralized.map(({ key }) => key);
   const hook = join(place.commonDir, 'hooks', 'post-index-change');
@@ -284,13 +304,6 @@ export async function largeFileSurroundings(place: GitPlace): Promise<Surroundin
     `${cwd} is not trusted, and ${reason}, which git would run for large files: ${remedy}, or trust the repository`,
     { data: { path: cwd, keys } },
   );
-}
-
-const NAMES_A_REPOSITORY =
-  /^GIT_(?:ALTERNATE_OBJECT_DIRECTORIES|COMMON_DIR|CONFIG|DIR|GRAFT_FILE|IMPLICIT_WORK_TREE|INDEX_FILE|INTERNAL_SUPER_PREFIX|OBJECT_DIRECTORY|PREFIX|SHALLOW_FILE|WORK_TREE|(?:LITERAL|GLOB|NOGLOB|ICASE)_PATHSPECS)$/;
-
-function definedOnly(env: Record<string, string | undefined>): NodeJS.ProcessEnv {
-  return Object.fromEntries(Object.entries(env).filter(([, value]) => value !== undefined));
 }
 
 function isExecutable(path: string): boolean {

@@ -6,6 +6,7 @@
 import { join } from 'node:path';
 import { Git2dbError, messageOf } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
+import { registryLayout } from '../registry-layout.ts';
 import type { DriverContext, WorktreeHome } from './driver.ts';
 import { driverContext } from './driver-context.ts';
 import { tryLock } from './home-lock.ts';
@@ -34,6 +35,15 @@ export interface CompletionReport {
   readonly error?: Git2dbError | undefined;
 }
 
+/** Whether some worktree of the repository in this registry shows pointers for what was missing. Reads records only. */
+export function lacksContent(root: string, commonDir: string): boolean {
+  return listStates(registryLayout(root), commonDir).some(isLacking);
+}
+
+function isLacking({ step, complete }: WorktreeState): boolean {
+  return step === 'ready' && complete !== undefined;
+}
+
 /**
  * Brings content that has come into the worktrees of the repository that lack it; those that lack nothing are not
  * in the result. To be called after whatever brings content: a fetch, a pull. Costs a look at the records where
@@ -44,7 +54,6 @@ export async function completeWorktrees(
   home: WorktreeHome,
   { signal }: { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<CompletionReport[]> {
-  const isLacking = ({ step, complete }: WorktreeState) => step === 'ready' && complete !== undefined;
   const context = await driverContext(place, home, { signal });
   const lacking = listStates(home, context.place.commonDir).filter(isLacking);
   const reports: CompletionReport[] = [];

@@ -41,6 +41,11 @@ export interface WorktreeSpec {
   readonly backend?: BackendChoice | undefined;
   /** `await using` removes it again. */
   readonly ephemeral?: boolean | undefined;
+  /**
+   * Whether a plain `git push` in it sends the content of large files, by a pre-push hook in the repository. Unless
+   * given: so in a repository that the registry has made, and as it is in one that it has adopted.
+   */
+  readonly hooks?: boolean | undefined;
   readonly onProgress?: ((event: WorktreeProgress) => void) | undefined;
   readonly signal?: AbortSignal | undefined;
 }

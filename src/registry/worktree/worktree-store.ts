@@ -18,7 +18,7 @@ export function worktreeLock(home: WorktreeHome, id: string): string {
   return join(home.worktrees, '.locks', id);
 }
 
-export function worktreeDirectory(home: WorktreeHome, id: string): string {
+export function worktreeDirectory(home: Pick<WorktreeHome, 'worktrees'>, id: string): string {
   return join(home.worktrees, id);
 }
 
@@ -48,7 +48,10 @@ export interface BrokenRecord {
 }
 
 /** All records there are, and those that cannot be read. */
-export function readStates(home: WorktreeHome): { states: WorktreeState[]; broken: BrokenRecord[] } {
+export function readStates(home: Pick<WorktreeHome, 'worktrees'>): {
+  states: WorktreeState[];
+  broken: BrokenRecord[];
+} {
   const states: WorktreeState[] = [];
   const broken: BrokenRecord[] = [];
   for (const name of entriesOf(home.worktrees)) {
@@ -69,7 +72,7 @@ export function readStates(home: WorktreeHome): { states: WorktreeState[]; broke
 }
 
 /** Those of one repository. One broken record keeps nobody from the others: see `readStates`. */
-export function listStates(home: WorktreeHome, commonDir: string): WorktreeState[] {
+export function listStates(home: Pick<WorktreeHome, 'worktrees'>, commonDir: string): WorktreeState[] {
   return readStates(home).states.filter((state) => state.commonDir === commonDir);
 }
 

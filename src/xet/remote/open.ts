@@ -3,10 +3,12 @@ import { HttpClient } from '../cas/http.ts';
 import type { HttpSettings } from '../cas/http-settings.ts';
 import { isServerAnswer, ROUTES } from '../cas/protocol.ts';
 import { staticToken, type TokenSource } from '../cas/token.ts';
+import type { ObjectStore } from '../objects/objects.ts';
 import { STORE_FORMAT } from '../store/layout.ts';
 import type { Store } from '../store/store.ts';
 import type { RemoteAddress } from './address.ts';
 import type { Remote } from './remote.ts';
+import { StoppableObjects } from './stoppable-objects.ts';
 import { StoreRemote } from './store-remote.ts';
 
 export interface OpenOptions {
@@ -17,6 +19,7 @@ export interface OpenOptions {
   readonly fsync?: 'batch' | 'none' | undefined;
   /** Told about trouble that does not make a call fail, one line each. */
   readonly warn?: ((message: string) => void) | undefined;
+  /** Of the opening, and of all that is asked of a bucket or a web server afterwards. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -41,7 +44,8 @@ export async function openStore(address: RemoteAddress, options: OpenOptions = {
         import('../objects/s3.ts'),
         import('../store/object-store.ts'),
       ]);
-      return StoreOverObjects.open(await openS3(address.url), definedOnly({ signal, warn }));
+      const objects = stoppable(await openS3(address.url), signal);
+      return StoreOverObjects.open(objects, definedOnly({ signal, warn }));
     }
     default:
       return openOverHttp(address, options);
@@ -75,7 +79,8 @@ async function openOverHttp({ kind, url }: HttpAddress, options: OpenOptions): P
         await http.close();
       }
     }
-    return await StoreOverObjects.open(new OwnObjects(http, url), definedOnly({ signal, warn }));
+    const objects = stoppable(new OwnObjects(http, url), signal);
+    return await StoreOverObjects.open(objects, definedOnly({ signal, warn }));
   } catch (error) {
     await http.close();
     throw error;
@@ -105,6 +110,10 @@ async function recognise(
   }
   const text = await format.bytes(MAX_ANSWER).then(String, () => '');
   return text.startsWith(STORE_FORMAT) ? 'static' : 'cas';
+}
+
+function stoppable(objects: ObjectStore, signal: AbortSignal | undefined): ObjectStore {
+  return signal === undefined ? objects : new StoppableObjects(objects, signal);
 }
 
 /** For callees that take a property to be absent or defined. */

@@ -3,12 +3,16 @@ import { once } from 'node:events';
 import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { resolveConfig } from '../../../src/registry/config.ts';
+import { GitManager } from '../../../src/registry/git-manager.ts';
 import { openPlace } from '../../../src/registry/git-place.ts';
+import { Git2DB } from '../../../src/registry/git2db.ts';
 import { WorktreeManager } from '../../../src/registry/handles/worktree.ts';
 import { unmountTree } from '../../../src/registry/worktree/overlay-mount.ts';
 import type { Worktree } from '../../../src/registry/worktree/worktree.ts';
 import { readState } from '../../../src/registry/worktree/worktree-state.ts';
 import { upperOf, worktreeDirectory } from '../../../src/registry/worktree/worktree-store.ts';
+import { cli } from '../../cli/run.ts';
 import { isolateProcess } from '../../helpers/git-sandbox.ts';
 import { createXetSandbox, TRACKED } from '../../helpers/xet-sandbox.ts';
 import { subjectNamed } from '../../mount-helper/helpers/subjects.ts';
@@ -147,5 +151,72 @@ const any = subjectNamed(ANY);
     t.deepEqual(readFileSync(join(made.path, 'first.bin')), FIRST);
     t.is(state(made).complete, undefined);
     t.is(await git(made, 'status', '--porcelain'), ' M text');
+  },
+);
+
+/** A clone in a registry, and a worktree of it, made while the content was nowhere. */
+async function createIncompleteClone(t: ExecutionContext) {
+  const sandbox = createXetSandbox(t, { config: { 'xet.onMissing': 'pointer' } });
+  const source = await sandbox.repository('source', `*.bin ${TRACKED}\n`);
+  source.write('first.bin', FIRST);
+  await source.commit('large file');
+  const aside = `${source.store}-aside`;
+  renameSync(source.store, aside);
+  const env = { ...sandbox.env };
+  const { config } = resolveConfig({ cwd: sandbox.dir, env });
+  const manager = new GitManager({ config, env });
+  const registry = await Git2DB.open(sandbox.path('registry'), { config, manager, env });
+  const record = await registry.clone(source.dir, { name: 'clone' });
+  const handle = await registry.repo(record.id);
+  t.teardown(async () => {
+    for (const merged of mountsBelow(registry.root)) await unmountTree(merged);
+    for (const each of await handle.worktree().list()) await each.remove({ force: true });
+    await handle[Symbol.asyncDispose]();
+    await registry[Symbol.asyncDispose]();
+    await manager[Symbol.asyncDispose]();
+  });
+  const worktree = await handle
+    .worktree()
+    .create({ ref: 'main', newBranch: 'one', driver: 'overlay2', backend: ANY });
+  t.true(isPointer(worktree, 'first.bin'));
+  renameSync(aside, source.store);
+  return {
+    env,
+    handle,
+    worktree,
+    main: registry.absolutePath(record),
+    upper: upperOf(registry.home, worktree.id),
+  };
+}
+
+const here = any.missing ? ` (${any.missing})` : '';
+
+(any.missing === undefined ? test.serial : test.skip)(
+  `xet pull in one checkout of a registry's repository shows the others the content${here}`,
+  async (t) => {
+    const { env, worktree, main, upper } = await createIncompleteClone(t);
+    t.true(statSync(join(main, 'first.bin')).size < 200);
+    const { code, stderr } = await cli(['xet', 'pull', '--verbose'], { cwd: main, env });
+    t.is(code, 0, stderr);
+    t.regex(stderr, /worktree .*: it shows the content now/);
+    t.deepEqual(readFileSync(join(main, 'first.bin')), FIRST);
+    t.deepEqual(readFileSync(join(worktree.path, 'first.bin')), FIRST);
+    t.deepEqual(readdirSync(upper.upper), ['.git'], 'no copy in the upper');
+  },
+);
+
+(any.missing === undefined ? test.serial : test.skip)(
+  `a fetch or a pull by a handle completes worktrees, that of the handle too${here}`,
+  async (t) => {
+    const { handle, worktree, upper } = await createIncompleteClone(t);
+    const at = await handle.at(worktree);
+    // Its own worktree: the content comes in the shared tree before any file is written.
+    const { written, failed } = await at.xet.pull();
+    t.deepEqual([written, failed], [[], []]);
+    t.deepEqual(readFileSync(join(worktree.path, 'first.bin')), FIRST);
+    t.deepEqual(readdirSync(upper.upper), ['.git'], 'no copy in the upper');
+    const other = await createIncompleteClone(t);
+    t.is((await other.handle.xet.fetch()).files[0]!.outcome, 'moved');
+    t.deepEqual(readFileSync(join(other.worktree.path, 'first.bin')), FIRST);
   },
 );
