@@ -300,14 +300,27 @@ test('git2db push tells what became of each file, and leaves content out when to
   t.deepEqual(without.document.content, []);
 });
 
-test('bare clones push content, and places that only another mount namespace sees', async (t) => {
+test('bare clones push content, to several places too, and so do places that only another mount namespace sees', async (t) => {
   const rig = await createRig(t);
   const bare = await rig.clone('bare', { bare: true });
   const tree = await bare.handle.worktree().create({ ref: 'main', newBranch: 'side', driver: 'vfs' });
   writeFileSync(join(tree.path, 'one.bin'), randomBytes(1, 100_000));
   await rig.sandbox.git(['add', '.'], { cwd: tree.path });
   await rig.sandbox.git(['commit', '-q', '-m', 'one'], { cwd: tree.path });
-  t.deepEqual(await outcomes(bare, { refs: 'side' }), { 'one.bin': 'sent' });
+  // Each URL that git pushes to has a place of its own.
+  await rig.sandbox.git(['init', '-q', '--bare', 'mirror']);
+  const mirror = rig.sandbox.path('mirror');
+  for (const url of [rig.hub, mirror])
+    await rig.sandbox.git(['config', '--add', 'remote.origin.pushurl', url], { cwd: bare.dir });
+  const both = await bare.handle.remote().push('origin', { refs: 'side' });
+  t.deepEqual(
+    both.content.map(({ place, files }) => [place, files[0]!.outcome]),
+    [
+      [join(rig.hub, 'xet'), 'sent'],
+      [join(mirror, 'xet'), 'sent'],
+    ],
+  );
+  await rig.sandbox.git(['config', '--unset-all', 'remote.origin.pushurl'], { cwd: bare.dir });
   writeFileSync(join(tree.path, 'two.bin'), randomBytes(2, 100_000));
   await rig.sandbox.git(['add', '.'], { cwd: tree.path });
   await rig.sandbox.git(['commit', '-q', '-m', 'two'], { cwd: tree.path });
