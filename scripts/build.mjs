@@ -107,10 +107,11 @@ async function bundle() {
   const librariesApart = {
     name: 'libraries-apart',
     setup(builder) {
-      builder.onResolve({ filter: /\/(registry|large-files|server)-library\.ts$/ }, ({ path }) => ({
-        path: `./git2db-${/(registry|large-files|server)-library/.exec(path)[1]}.js`,
-        external: true,
-      }));
+      builder.onResolve({ filter: /\/(registry|large-files|server|http)-library\.ts$/ }, ({ path, kind }) =>
+        kind === 'entry-point'
+          ? undefined
+          : { path: `./git2db-${/(\w+(?:-files)?)-library/.exec(path)[1]}.js`, external: true },
+      );
     },
   };
   rmSync(bin, { recursive: true, force: true });
@@ -151,6 +152,12 @@ async function bundle() {
       },
       banner: { js: url },
       external: [...common.external, 'isomorphic-git'],
+      plugins: [librariesApart],
+    }),
+    build({
+      ...common,
+      entryPoints: { 'git2db-http-core': 'src/xet/cas/http-library.ts' },
+      external: [],
     }),
     build({
       ...common,
@@ -166,8 +173,8 @@ async function bundle() {
   const runner = readFileSync('scripts/run-cached.cjs', 'utf8');
   for (const name of ['git2db', 'git2db-mount'])
     writeFileSync(join(bin, `${name}.js`), `${program}\n${runner}`);
-  for (const name of ['git2db-registry', 'git2db-large-files', 'git2db-server', 'fuse-server', 'fuse-loop'])
-    writeFileSync(join(bin, `${name}.js`), runner);
+  const apart = ['registry', 'large-files', 'server', 'http'].map((name) => `git2db-${name}`);
+  for (const name of [...apart, 'fuse-server', 'fuse-loop']) writeFileSync(join(bin, `${name}.js`), runner);
   await makeCaches(bin);
   for (const name of ['git2db', 'git2db-filter', 'git2db-lfs-filter', 'git2db-mount']) {
     chmodSync(join(bin, `${name}.js`), 0o755);
@@ -199,6 +206,7 @@ async function makeCaches(bin) {
     for (const args of [
       [script, '--try', scratch, JSON.stringify(ORDINARY), ...git2db],
       [script, ...files('git2db-mount')],
+      [script, '--load', ...files('git2db-http')],
       [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
     ]) {
       const { status } = spawnSync(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'], env });

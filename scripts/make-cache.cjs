@@ -3,6 +3,7 @@
 //   make-cache.cjs FILE...          what the engine makes of a file before it runs
 //   make-cache.cjs --all FILE...    all functions, and not only those that run first: for a server, which
 //                                   needs most of them with its first requests
+//   make-cache.cjs --load FILE...   the functions that loading it needs: for a library
 //   make-cache.cjs --try DIR COMMANDS MAIN FILE...
 //                                   the functions that COMMANDS (lists of words, as JSON) of the program MAIN
 //                                   need, which are run in DIR; FILE are what MAIN may load
@@ -33,6 +34,13 @@ if (mode === '--try') {
     setFlagsFromString('--no-lazy');
     const script = compile(file);
     setFlagsFromString('--lazy');
+    leave(file, script);
+  }
+} else if (mode === '--load') {
+  for (const file of words) {
+    const script = compile(file);
+    const module = { exports: {} };
+    script.runInThisContext()(module.exports, createRequire(file), module, file, dirname(file));
     leave(file, script);
   }
 } else {

@@ -83,7 +83,7 @@ export class Connections {
     const verify = forUrl(this.#settings.verifyTls, url) ?? true;
     const isTunnel = proxy !== undefined && url.protocol === 'https:';
     const key = JSON.stringify([proxy?.href, isTunnel, reach, verify, ca]);
-    const { Agent, ProxyAgent } = await import('undici');
+    const { Agent, ProxyAgent } = await import('./http-library.ts');
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
     const tls = { ...(ca === undefined ? {} : { ca }), rejectUnauthorized: verify };
