@@ -5,6 +5,7 @@
 import { Git2dbError } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual, isHashString, isZeroHash } from '../hash/xet-hash.ts';
+import { mapParallel } from '../map-parallel.ts';
 import type { FileRecord } from '../shard/file-info.ts';
 import { MAX_SHARD_UPLOAD } from '../shard/format.ts';
 import { Shard } from '../shard/shard.ts';
@@ -389,21 +390,4 @@ async function* announcedBytes({ footer, records }: XorbUpload): AsyncGenerator<
     );
   }
   if (held !== undefined) yield held;
-}
-
-async function mapParallel<T, R>(
-  items: readonly T[],
-  most: number,
-  apply: (item: T) => Promise<R>,
-): Promise<R[]> {
-  const results: R[] = new Array(items.length);
-  let next = 0;
-  async function work(): Promise<void> {
-    while (next < items.length) {
-      const i = next++;
-      results[i] = await apply(items[i] as T);
-    }
-  }
-  await Promise.all(Array.from({ length: Math.min(most, items.length) }, work));
-  return results;
 }

@@ -6,7 +6,8 @@ export function namesIn(directory: string): string[] {
   try {
     return readdirSync(directory);
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return [];
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') return [];
     throw error;
   }
 }

@@ -2,11 +2,12 @@
  * `learned/` (src/xet/transfer/learned-chunks.ts) is a cache that only grows while fetches go on: gc bounds it. What
  * goes is read anew by a fetch that would need it.
  */
-import { readdirSync, rmdirSync, rmSync, statSync } from 'node:fs';
+import { rmdirSync, rmSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../../errors.ts';
 import { isHashString } from '../../hash/xet-hash.ts';
 import type { StoreLayout } from '../layout.ts';
+import { namesIn } from '../names-in.ts';
 
 /** Lists that nothing was added to for so long: of a file whose next version never came. */
 export const LEARNED_MAX_AGE_MS = 30 * 86_400_000;
@@ -56,16 +57,6 @@ function listsIn(root: string): List[] {
       return [{ path, size: stat.size, modifiedMs: stat.mtimeMs }];
     }),
   );
-}
-
-function namesIn(directory: string): string[] {
-  try {
-    return readdirSync(directory);
-  } catch (error) {
-    const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ENOTDIR') return [];
-    throw error;
-  }
 }
 
 /** A fetch may be writing there; and a directory that holds something stays. */
