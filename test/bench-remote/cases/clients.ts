@@ -1,11 +1,14 @@
 /** Many clients that ask for metadata while a few transfer content: how long the slowest of a hundred waits. */
 import { rmSync } from 'node:fs';
 import { Agent, request } from 'node:http';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { RemoteBench } from '../bench.ts';
 import { ROW, SERVER } from '../targets.ts';
 
 const TRANSFERS = 8;
 const SECONDS = 10;
+/** Between two questions of a client. */
+const PAUSE_MS = 1000;
 
 export async function clients(bench: RemoteBench): Promise<void> {
   const { arena, report, options } = bench;
@@ -28,13 +31,20 @@ export async function clients(bench: RemoteBench): Promise<void> {
   const agent = new Agent({ keepAlive: true, maxSockets: options.clients });
   const waits: number[] = [];
   const ask = async () => {
-    while (!stop.aborted) {
+    // With the first one a client connects; that does not count.
+    for (let isConnected = false; !stop.aborted; isConnected = true) {
       const start = performance.now();
       await get(`${casUrl}/v2/reconstructions/${hash}`, headers, agent);
-      waits.push(performance.now() - start);
+      if (isConnected) waits.push(performance.now() - start);
+      await sleep(PAUSE_MS);
     }
   };
-  await Promise.all(Array.from({ length: options.clients }, ask));
+  await Promise.all(
+    Array.from({ length: options.clients }, async (_, i) => {
+      await sleep((PAUSE_MS * i) / options.clients);
+      await ask();
+    }),
+  );
   agent.destroy();
   await Promise.all(transfers);
   waits.sort((a, b) => a - b);
@@ -47,7 +57,11 @@ async function transferUntil({ arena }: RemoteBench, base: string, stop: AbortSi
   const user = await arena.user('git2db');
   while (!stop.aborted) {
     const folder = arena.folder('clone');
-    await user.measure(['git', 'clone', '-q', `${base}/shared.git`, `${folder}/tree`], arena.dir);
+    // Elsewhere these would have processors of their own.
+    await user.measure(
+      ['nice', '-n', '19', 'git', 'clone', '-q', `${base}/shared.git`, `${folder}/tree`],
+      arena.dir,
+    );
     rmSync(folder, { recursive: true, force: true });
   }
 }
