@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import type { HttpClient } from '../xet/cas/http.ts';
 import { parseXetInfo } from '../xet/cas/protocol.ts';
 import { Git2dbError } from '../xet/errors.ts';
-import { shownUrl } from '../xet/remote/address.ts';
+import { bareUrl, shownUrl } from '../xet/remote/address.ts';
 import { webAuthority } from './place-url.ts';
 import type { XetService } from './remote-choice.ts';
 
@@ -32,7 +32,7 @@ export interface ProbeOptions {
 export async function probeService(gitUrl: string, options: ProbeOptions): Promise<XetService | string> {
   const own = webAuthority(gitUrl);
   if (own === undefined) return `${shownUrl(gitUrl)} is not on http(s)`;
-  const base = shownUrl(gitUrl).replace(/\/+$/, '');
+  const base = bareUrl(gitUrl).replace(/\/+$/, '');
   const notes = readNotes(options.commonDir);
   const noted = notes.get(base);
   if (!options.refresh && noted !== undefined && Date.now() - noted < DAY_MS && noted <= Date.now()) {
@@ -64,7 +64,7 @@ async function ask(base: string, own: string, options: ProbeOptions): Promise<Xe
   }
   if (response.status !== 200) {
     await response.discard();
-    return `its server is no git2db (it answers ${response.status} for ${base}/info/xet)`;
+    return `its server is no git2db (it answers ${response.status} for ${shownUrl(base)}/info/xet)`;
   }
   if (webAuthority(response.url) !== own) {
     await response.discard();

@@ -77,12 +77,17 @@ export function authorityOf(address: RemoteAddress): string | undefined {
   return address.kind === 'directory' || address.kind === 's3' ? undefined : new URL(address.url).origin;
 }
 
-/** A URL for messages and files: without user, password, query and fragment. */
-export function shownUrl(url: string): string {
-  const bare = url
+/** A URL without user, password, query and fragment. */
+export function bareUrl(url: string): string {
+  return url
     .replace(/[?#].*$/s, '')
     .replace(/^([a-z][a-z0-9+.-]*:\/\/)[\\/]*[^\\/]*@/i, '$1')
     .replace(/\p{C}/gu, ' ');
+}
+
+/** The same for messages: its beginning, if it is long. */
+export function shownUrl(url: string): string {
+  const bare = bareUrl(url);
   return bare.length > MAX_SHOWN ? `${bare.slice(0, MAX_SHOWN)}...` : bare;
 }
 
