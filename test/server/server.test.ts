@@ -1,6 +1,6 @@
 /** What surrounds the API: tokens, limits, logs, metrics, TLS, stopping; several servers on one store. */
 import { spawnSync } from 'node:child_process';
-import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, mkdirSync, readdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { request as httpsRequest } from 'node:https';
 import { connect, type Socket } from 'node:net';
 import { dirname, join } from 'node:path';
@@ -22,6 +22,7 @@ import { fetchFiles } from '../../src/xet/transfer/fetch.ts';
 import { pushFiles } from '../../src/xet/transfer/push.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
 import { createStore, randomBytes } from '../helpers/store-sandbox.ts';
+import { someChunks, uploadOf, xorbOf } from '../helpers/stored-content.ts';
 import { createServerKeyFile } from './key-file.ts';
 import { askServer, createServerRig, SERVER_KEY } from './rig.ts';
 
@@ -309,6 +310,30 @@ test('a server that cannot start leaves nothing behind', async (t) => {
     });
     t.deepEqual(readdirSync(spoolDirectory), []);
   }
+});
+
+test('xorbs that come at once are checked in the store, which takes them as they are and keeps nothing else', async (t) => {
+  const rig = await createServerRig(t, { spoolDirectory: undefined });
+  // A store is made by what is first put there.
+  await rig.store.putXorb(uploadOf(xorbOf(someChunks('first', 3))));
+  const xorbs = [0, 1, 2, 3, 4, 5].map((i) => xorbOf(someChunks(`at once ${i}`, 3)));
+  const client = await rig.client();
+  const isNew = await Promise.all(xorbs.map((xorb) => client.putXorb(uploadOf(xorb))));
+  t.deepEqual(
+    isNew,
+    xorbs.map(() => true),
+  );
+  t.deepEqual(rig.errors, []);
+  const incoming = join(rig.storeDirectory, 'incoming');
+  for (const { xorbHash } of xorbs) t.true(await rig.store.hasXorb(xorbHash));
+  const [spool] = readdirSync(incoming);
+  t.regex(spool!, /^\.serve-/);
+  t.deepEqual(readdirSync(join(incoming, spool!)), []);
+  // What somebody clears away meanwhile is made again.
+  rmSync(join(incoming, spool!), { recursive: true });
+  t.true(await client.putXorb(uploadOf(xorbOf(someChunks('after', 3)))));
+  await rig.server.stop();
+  t.deepEqual(readdirSync(incoming), []);
 });
 
 test('behind a proxy with a path, addresses lead through it and the client is whom the proxy names', async (t) => {

@@ -63,10 +63,19 @@ export class Spool {
       file = await open(this.path, 'wx+', mode);
     } catch (error) {
       if (errnoOf(error) !== 'ENOENT') throw error;
-      await mkdir(dirname(this.path), { mode: 0o700 });
+      await makeDirectory(dirname(this.path));
       file = await open(this.path, 'wx+', mode);
     }
     if (!this.#isNamed) await unlink(this.path);
     return file;
+  }
+}
+
+/** Uploads that begin at once all find that it is missing. */
+async function makeDirectory(path: string): Promise<void> {
+  try {
+    await mkdir(path, { mode: 0o700 });
+  } catch (error) {
+    if (errnoOf(error) !== 'EEXIST') throw error;
   }
 }

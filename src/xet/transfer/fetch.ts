@@ -34,7 +34,7 @@ import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
 import { type ChunkRecord, RecordCursor } from './record-cursor.ts';
 import { type Step, StepQueue } from './step-queue.ts';
 import type { TransferOptions, TransferResult, WantedFile } from './transfer.ts';
-import { WholeXorbs } from './whole-xorbs.ts';
+import { givesWhole, WholeXorbs } from './whole-xorbs.ts';
 
 export interface FetchFilesOptions extends TransferOptions {
   /** How the local store is written. */
@@ -218,7 +218,7 @@ class FetchSession {
   }
 
   #openWholes(): WholeXorbs | undefined {
-    if (this.#remote.readWholeXorb === undefined) return undefined;
+    if (!givesWhole(this.#remote)) return undefined;
     return new WholeXorbs(this.#local, this.#remote, this.#writer, {
       fsync: this.#options.writer.fsync,
       signal: this.#options.signal,
@@ -349,7 +349,8 @@ class FetchSession {
     { xorbHash, footer }: Piece & { readonly kind: 'whole' },
     wholes: WholeXorbs | undefined,
   ): Promise<void> {
-    await wholes?.take(footer);
+    if (wholes === undefined) throw new Error('a whole xorb was planned, and nobody brings it');
+    await wholes.take(footer);
     const { count, hashes, rawEnds } = footer;
     for (let index = 0; index < count; index++) {
       const rawLength = (rawEnds[index] as number) - (index === 0 ? 0 : (rawEnds[index - 1] as number));

@@ -33,9 +33,16 @@ export interface WholeXorbsOptions {
   readonly onBytes: (bytes: number) => void;
 }
 
+/** A store that gives whole xorbs in one stream. */
+export type WholeStore = Store & Required<Pick<Store, 'readWholeXorb'>>;
+
+export function givesWhole(store: Store): store is WholeStore {
+  return store.readWholeXorb !== undefined;
+}
+
 export class WholeXorbs {
   readonly #local: LocalStore;
-  readonly #remote: Store;
+  readonly #remote: WholeStore;
   readonly #writer: StoreWriter;
   readonly #options: WholeXorbsOptions;
   readonly #limit = new StreamLimit();
@@ -46,8 +53,7 @@ export class WholeXorbs {
   /** Beginnings of chunk hashes, as chunk lists that came use them. */
   readonly #places = new Map<string, WholePlace>();
 
-  /** `remote` has `readWholeXorb`. */
-  constructor(local: LocalStore, remote: Store, writer: StoreWriter, options: WholeXorbsOptions) {
+  constructor(local: LocalStore, remote: WholeStore, writer: StoreWriter, options: WholeXorbsOptions) {
     this.#local = local;
     this.#remote = remote;
     this.#writer = writer;
@@ -132,7 +138,7 @@ export class WholeXorbs {
   async #receive(footer: XorbFooter, file: StreamedFile): Promise<void> {
     try {
       const check = new XorbCheck((records) => file.write(records));
-      await this.#remote.readWholeXorb?.(
+      await this.#remote.readWholeXorb(
         footer,
         (piece) => {
           this.#options.onBytes(piece.length);
