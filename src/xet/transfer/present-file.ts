@@ -18,7 +18,8 @@ export function sizeIfPresent(
   for (const file of local.findFiles(hash)) {
     if (size !== undefined && file.size !== size) continue;
     if (file.shard === undefined && state === 'sealed') continue;
-    if (isComplete(file) && renew(writer, file)) return file.size;
+    // What another writer has not sealed yet is its to keep.
+    if (isComplete(file) && (file.shard === undefined || writer.touchFile(file))) return file.size;
   }
   return undefined;
 }
@@ -31,10 +32,4 @@ function isComplete(file: StoredFile): boolean {
     if (error instanceof Git2dbError) return false;
     throw error;
   }
-}
-
-/** What another writer has not sealed yet is its to keep. */
-function renew(writer: StoreWriter, file: StoredFile): boolean {
-  if (file.shard === undefined) return true;
-  return file.terms.every((term) => writer.touchXorb(term.name)) && writer.touchShard(file.shard);
 }
