@@ -6,9 +6,9 @@ import type { HttpResponse } from '../xet/cas/http.ts';
 import { isTransient } from '../xet/cas/http-error.ts';
 import { backOff, SYSTEM_CLOCK } from '../xet/cas/retry.ts';
 import { Git2dbError } from '../xet/errors.ts';
+import { shownUrl } from '../xet/remote/address.ts';
 import { type BatchObject, LFS_JSON, type LfsAction } from './batch.ts';
 import type { LfsConnection } from './connection.ts';
-import { shownUrl } from './endpoint.ts';
 
 const MAX_TRIES = 6;
 const MAX_REDIRECTS = 5;

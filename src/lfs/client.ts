@@ -1,5 +1,6 @@
 /** Questions to an LFS server: which of these objects does it want, or have, and where. */
 import { Git2dbError } from '../xet/errors.ts';
+import { shownUrl } from '../xet/remote/address.ts';
 import {
   type BatchAnswer,
   type BatchObject,
@@ -10,7 +11,6 @@ import {
   MAX_BATCH_ANSWER,
 } from './batch.ts';
 import type { LfsConnection } from './connection.ts';
-import { shownUrl } from './endpoint.ts';
 import type { LfsOutcome } from './objects.ts';
 
 /** One batch of at most 100 objects. Throws what HttpClient throws, and REMOTE_INVALID. */

@@ -11,6 +11,7 @@
  * trusts it: it would get the names of all objects, and could be the way out of a network.
  */
 import { Git2dbError } from '../xet/errors.ts';
+import { shownUrl } from '../xet/remote/address.ts';
 
 export type LfsOperation = 'upload' | 'download';
 
@@ -176,10 +177,4 @@ function decoded(text: string): string {
   } catch {
     return text;
   }
-}
-
-/** For messages: without user, password, query and fragment. */
-export function shownUrl(url: string): string {
-  const bare = url.replace(/[?#].*$/s, '').replace(/^([a-z][a-z0-9+.-]*:\/\/)[^/]*@/i, '$1');
-  return bare.replace(/\p{C}/gu, ' ').slice(0, 200);
 }

@@ -3,6 +3,7 @@
  * chunks as it prefers, or the store of a repository in a directory.
  */
 import { Git2dbError } from '../xet/errors.ts';
+import { shownUrl } from '../xet/remote/address.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import type { Store } from '../xet/store/store.ts';
 import { pushFiles } from '../xet/transfer/push.ts';
@@ -10,7 +11,6 @@ import { uploadBasic, verifyUpload } from './basic.ts';
 import { BATCH_SIZE, type BatchAnswer, type BatchObject } from './batch.ts';
 import { askBatch, errorOf, failed, inParallel } from './client.ts';
 import { connect, type LfsConnection, locate } from './connection.ts';
-import { shownUrl } from './endpoint.ts';
 import { LocalContent } from './local-content.ts';
 import type { LfsObject, LfsOutcome, LfsPlace, LfsTransferOptions } from './objects.ts';
 import { uploadXet } from './xet-transfer.ts';
