@@ -21,8 +21,9 @@
  * Equal chunk hashes stand newest place first. A table is a cache: whatever it says is checked
  * against the xorb or shard it points to, so a damaged one costs time and never bytes.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
+import { readAt } from './read-at.ts';
 
 export const TABLE_HEADER = 32;
 export const FAN_OUT = 1024;
@@ -83,17 +84,7 @@ export function fileBytes(path: string): TableBytes {
   const size = fstatSync(fd).size;
   return {
     size,
-    read(offset, length) {
-      const buffer = Buffer.allocUnsafe(length);
-      let done = 0;
-      while (done < length) {
-        const n = readSync(fd, buffer, done, length - done, offset + done);
-        if (n === 0)
-          throw new FormatError('INVALID_CATALOG', `${path}: ends at ${offset + done}`, offset + done);
-        done += n;
-      }
-      return buffer;
-    },
+    read: (offset, length) => readAt(fd, path, offset, length, 'INVALID_CATALOG'),
     close: () => closeSync(fd),
   };
 }

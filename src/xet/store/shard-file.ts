@@ -2,10 +2,11 @@
  * Reading single file records of shards without loading the shards. The shards used last stay open: of
  * thousands of files that were stored together, all are described in one.
  */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
 import { announcedFileRecords, decodeFile, decodeFileHeader, type FileRecord } from '../shard/file-info.ts';
 import { HEADER_SIZE, RECORD_SIZE } from '../shard/format.ts';
+import { readAt } from './read-at.ts';
 
 const MAX_OPEN = 8;
 /** Read at once: the whole record of most files. */
@@ -26,10 +27,10 @@ export class ShardFiles {
     const shard = this.#shard(path);
     const at = HEADER_SIZE + RECORD_SIZE * recordIndex;
     const first = Math.min(RECORD_SIZE * FIRST_RECORDS, Math.max(RECORD_SIZE, shard.size - at));
-    let bytes = readAt(shard, at, first);
+    let bytes = readRecords(shard, at, first);
     const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
     const length = RECORD_SIZE * announcedFileRecords(view, 0);
-    if (length > first) bytes = readAt(shard, at, length);
+    if (length > first) bytes = readRecords(shard, at, length);
     return decodeFile(bytes, 0, decodeFileHeader(bytes, 0, recordIndex));
   }
 
@@ -66,7 +67,7 @@ export function readFileRecord(path: string, recordIndex: number): FileRecord {
   }
 }
 
-function readAt({ path, fd, size }: OpenShard, offset: number, length: number): Buffer {
+function readRecords({ path, fd, size }: OpenShard, offset: number, length: number): Buffer {
   if (offset + length > size) {
     throw new FormatError(
       'INVALID_SHARD',
@@ -74,11 +75,5 @@ function readAt({ path, fd, size }: OpenShard, offset: number, length: number): 
       offset,
     );
   }
-  const buffer = Buffer.allocUnsafe(length);
-  for (let done = 0; done < length; ) {
-    const n = readSync(fd, buffer, done, length - done, offset + done);
-    if (n === 0) throw new FormatError('INVALID_SHARD', `${path}: ends at ${offset + done}`, offset + done);
-    done += n;
-  }
-  return buffer;
+  return readAt(fd, path, offset, length, 'INVALID_SHARD');
 }

@@ -1,8 +1,9 @@
 /** An open xorb: where each chunk's record lies, and a descriptor to read it through. */
-import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { closeSync, fstatSync, openSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import { CHUNK_HEADER_SIZE, decodeFooter, readFooterLength, readRawEnds } from '../xorb/format.ts';
+import { readAt } from './read-at.ts';
 
 export interface XorbSource {
   readonly path: string;
@@ -27,7 +28,7 @@ export function openXorbFile(path: string, xorbHash: Uint8Array): XorbSource {
   try {
     const size = fstatSync(fd).size;
     if (size < 8) throw new FormatError('INVALID_XORB', `${path}: ${size} bytes are no xorb`, size);
-    const length = readFooterLength(readAt(fd, path, size - 4, 4));
+    const length = readFooterLength(readAt(fd, path, size - 4, 4, 'INVALID_XORB'));
     if (length > size) {
       throw new FormatError(
         'INVALID_XORB',
@@ -35,7 +36,7 @@ export function openXorbFile(path: string, xorbHash: Uint8Array): XorbSource {
         size - 4,
       );
     }
-    const footer = decodeFooter(readAt(fd, path, size - length, length), size);
+    const footer = decodeFooter(readAt(fd, path, size - length, length, 'INVALID_XORB'), size);
     if (Buffer.compare(footer.xorbHash, xorbHash) !== 0) {
       throw new FormatError(
         'INVALID_XORB',
@@ -45,7 +46,7 @@ export function openXorbFile(path: string, xorbHash: Uint8Array): XorbSource {
     }
     const rawEnds =
       footer.rawEnds ??
-      readRawEnds(footer.recordEnds, (offset) => readAt(fd, path, offset, CHUNK_HEADER_SIZE));
+      readRawEnds(footer.recordEnds, (offset) => readAt(fd, path, offset, CHUNK_HEADER_SIZE, 'INVALID_XORB'));
     return {
       path,
       fd,
@@ -79,15 +80,4 @@ export function recordStart(source: XorbSource, chunk: number): number {
 export function rawBytesBetween(source: XorbSource, start: number, end: number): number {
   const base = start === 0 ? 0 : (source.rawEnds[start - 1] as number);
   return end === start ? 0 : (source.rawEnds[end - 1] as number) - base;
-}
-
-function readAt(fd: number, path: string, offset: number, length: number): Buffer {
-  const buffer = Buffer.allocUnsafe(length);
-  let done = 0;
-  while (done < length) {
-    const n = readSync(fd, buffer, done, length - done, offset + done);
-    if (n === 0) throw new FormatError('INVALID_XORB', `${path}: ends at ${offset + done}`, offset + done);
-    done += n;
-  }
-  return buffer;
 }

@@ -2,13 +2,13 @@
  * Puts the pieces of files into the writer, one after the other: chunks as they come from the other store, each
  * decoded and hashed before it is believed; whole xorbs; and chunks that are here already.
  */
-import { readSync } from 'node:fs';
 import { decompressChunk } from '../compress/scheme.ts';
 import { FormatError, Git2dbError } from '../errors.ts';
 import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import type { LocalStore } from '../store/local-store.ts';
+import { readAt } from '../store/read-at.ts';
 import type { Store } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
 import { rawBytesBetween, recordStart, type XorbSource } from '../store/xorb-source.ts';
@@ -164,13 +164,9 @@ export class PieceTaker {
   /** A record of this store, verified. */
   #read(xorbHash: Uint8Array, source: XorbSource, chunk: number): ChunkRecord {
     const start = recordStart(source, chunk);
-    const bytes = Buffer.allocUnsafe((source.recordEnds[chunk] as number) - start);
+    const length = (source.recordEnds[chunk] as number) - start;
     try {
-      for (let done = 0; done < bytes.length; ) {
-        const n = readSync(source.fd, bytes, done, bytes.length - done, start + done);
-        if (n === 0) throw new FormatError('INVALID_XORB', `${source.path} ends early`, start + done);
-        done += n;
-      }
+      const bytes = readAt(source.fd, source.path, start, length, 'INVALID_XORB');
       const record = { ...decodeChunkHeader(bytes, 0, start), payload: bytes.subarray(CHUNK_HEADER_SIZE) };
       const hash = hashOf(record, () => `chunk ${chunk} of ${source.path}`);
       if (hashesEqual(hash, 0, source.hashes, 32 * chunk)) return record;

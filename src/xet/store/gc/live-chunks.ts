@@ -1,5 +1,4 @@
 /** Reading chunks to copy them: as they are stored, and proven one by one. */
-import { readSync } from 'node:fs';
 import { decompressChunk } from '../../compress/scheme.ts';
 import { FormatError } from '../../errors.ts';
 import { blake3Keyed } from '../../hash/blake3.ts';
@@ -7,6 +6,7 @@ import { DATA_KEY } from '../../hash/keys.ts';
 import { HASH_SIZE, hashesEqual, parseHash } from '../../hash/xet-hash.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../../xorb/format.ts';
 import { listOf, provesXorb } from '../fsck-xorb.ts';
+import { readAt, readInto } from '../read-at.ts';
 import { closeSource, openXorbFile, rawBytesBetween, recordStart, type XorbSource } from '../xorb-source.ts';
 import type { XorbEntry } from './xorb-entry.ts';
 
@@ -52,7 +52,8 @@ export function readLive(xorb: XorbEntry): LiveChunks {
       let end = i + 1;
       while (end < chunks.length && chunks[end]?.chunk === (chunks[end - 1] as LiveChunk).chunk + 1) end++;
       const to = (chunks[end - 1] as LiveChunk).recordEnd;
-      readFully(source, records.subarray(at, to), recordStart(source, (chunks[i] as LiveChunk).chunk));
+      const first = recordStart(source, (chunks[i] as LiveChunk).chunk);
+      readInto(records.subarray(at, to), source.fd, source.path, first, 'INVALID_XORB');
       at = to;
       i = end;
     }
@@ -76,8 +77,8 @@ export function proveChunks(path: string, xorbHash: Uint8Array): void {
     }
     for (let chunk = 0; chunk < source.count; chunk++) {
       const start = recordStart(source, chunk);
-      const record = Buffer.allocUnsafe((source.recordEnds[chunk] as number) - start);
-      readFully(source, record, start);
+      const length = (source.recordEnds[chunk] as number) - start;
+      const record = readAt(source.fd, path, start, length, 'INVALID_XORB');
       proveChunk(source, chunk, record, rawBytesBetween(source, chunk, chunk + 1));
     }
   } finally {
@@ -102,14 +103,5 @@ function proveChunk(source: XorbSource, chunk: number, record: Buffer, rawLength
       `${source.path}: chunk ${chunk} at offset ${at} does not have its hash`,
       at,
     );
-  }
-}
-
-function readFully(source: XorbSource, target: Buffer, position: number): void {
-  for (let done = 0; done < target.length; ) {
-    const n = readSync(source.fd, target, done, target.length - done, position + done);
-    if (n === 0)
-      throw new FormatError('INVALID_XORB', `${source.path}: ends at ${position + done}`, position + done);
-    done += n;
   }
 }
