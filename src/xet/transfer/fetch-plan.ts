@@ -12,7 +12,7 @@ import type { StoreWriter } from '../store/writer.ts';
 import { rawBytesBetween } from '../store/xorb-source.ts';
 import { MAX_RAW_CHUNK, MAX_XORB_CHUNKS, type XorbFooter } from '../xorb/format.ts';
 import type { LearnedChunks } from './learned-chunks.ts';
-import type { ChunkMatcher, LocalChunks } from './local-chunks.ts';
+import type { ChunkMatcher, LocalChunks, LocalPlace } from './local-chunks.ts';
 
 /** Consecutive chunks of a file, and where they come from. */
 export type Piece =
@@ -100,46 +100,29 @@ export class FetchPlanner {
       }
       const footer = await this.#footer(term.xorbHash);
       if (footer === undefined) {
-        yield* this.#unknown(term, matcher);
+        yield* joined(this.#unknown(term, matcher));
         continue;
       }
       checkTerm(file, i, footer.count, (start, end) => rawBytesOf(footer, start, end));
       checkVerification(file, i, footer);
-      yield* this.#known(term, footer, matcher);
+      for (const piece of joined(this.#known(term, footer, matcher))) yield this.#perhapsWhole(piece);
     }
   }
 
-  /** Of a term whose chunk list is known. */
-  *#known(term: Term, footer: XorbFooter, matcher: ChunkMatcher): Generator<Piece> {
-    const { xorbHash } = term;
-    const list = footer.hashes.subarray(0, 32 * term.end);
-    let open: Piece | undefined;
-    for (let i = term.start; i < term.end; i++) {
+  /** Of a term whose chunk list is known, chunk by chunk. */
+  *#known({ xorbHash, start, end }: Term, footer: XorbFooter, matcher: ChunkMatcher): Generator<Piece> {
+    const list = footer.hashes.subarray(0, 32 * end);
+    for (let i = start; i < end; i++) {
       const place = matcher.find(list, i);
-      let piece: Piece;
       if (place !== undefined) {
-        const { index } = place;
-        piece = {
-          kind: 'here',
-          xorbHash: place.xorbHash,
-          start: index,
-          end: index + 1,
-          copy: place.isFragment,
-        };
-      } else {
-        const key = keyOf(list, 32 * i);
-        const isComing = this.#coming.has(key) || this.#writer.findChunk(list, 32 * i) !== undefined;
-        const kind = isComing ? 'again' : 'there';
-        this.#coming.add(key);
-        piece = { kind, xorbHash, start: i, end: i + 1, footer };
+        yield here(place);
+        continue;
       }
-      if (open !== undefined && continues(open, piece)) open.end++;
-      else {
-        if (open !== undefined) yield this.#perhapsWhole(open);
-        open = piece;
-      }
+      const key = keyOf(list, 32 * i);
+      const isComing = this.#coming.has(key) || this.#writer.findChunk(list, 32 * i) !== undefined;
+      this.#coming.add(key);
+      yield { kind: isComing ? 'again' : 'there', xorbHash, start: i, end: i + 1, footer };
     }
-    if (open !== undefined) yield this.#perhapsWhole(open);
   }
 
   #perhapsWhole(piece: Piece): Piece {
@@ -150,38 +133,22 @@ export class FetchPlanner {
     return { kind: 'whole', xorbHash, start: 0, end, footer };
   }
 
-  /** Of a term whose chunk list is known only as far as it was learned. */
-  *#unknown(term: Term, matcher: ChunkMatcher): Generator<Piece> {
-    const { xorbHash } = term;
-    let open: Piece | undefined;
-    for (let i = term.start; i < term.end; i++) {
-      const list = this.#learned.hashesOf(xorbHash).subarray(0, 32 * term.end);
+  /** Of a term whose chunk list is known only as far as it was learned, chunk by chunk. */
+  *#unknown({ xorbHash, start, end }: Term, matcher: ChunkMatcher): Generator<Piece> {
+    for (let i = start; i < end; i++) {
+      const list = this.#learned.hashesOf(xorbHash).subarray(0, 32 * end);
       const isKnown = !isZeroHash(list, 32 * i);
       const place = isKnown ? matcher.find(list, i) : matcher.miss();
-      let piece: Piece;
       if (place !== undefined) {
-        const { index } = place;
-        piece = {
-          kind: 'here',
-          xorbHash: place.xorbHash,
-          start: index,
-          end: index + 1,
-          copy: place.isFragment,
-        };
-      } else {
-        const isComing =
-          this.#learned.isComing(xorbHash, i) ||
-          (isKnown && this.#writer.findChunk(list, 32 * i) !== undefined);
-        this.#learned.expect(xorbHash, i);
-        piece = { kind: isComing ? 'again' : 'there', xorbHash, start: i, end: i + 1, footer: undefined };
+        yield here(place);
+        continue;
       }
-      if (open !== undefined && continues(open, piece)) open.end++;
-      else {
-        if (open !== undefined) yield open;
-        open = piece;
-      }
+      const isComing =
+        this.#learned.isComing(xorbHash, i) ||
+        (isKnown && this.#writer.findChunk(list, 32 * i) !== undefined);
+      this.#learned.expect(xorbHash, i);
+      yield { kind: isComing ? 'again' : 'there', xorbHash, start: i, end: i + 1, footer: undefined };
     }
-    if (open !== undefined) yield open;
   }
 
   async #footer(xorbHash: Uint8Array): Promise<XorbFooter | undefined> {
@@ -197,6 +164,23 @@ export class FetchPlanner {
     this.#footers.set(name, footer);
     return footer;
   }
+}
+
+function here({ xorbHash, index, isFragment }: LocalPlace): Piece {
+  return { kind: 'here', xorbHash, start: index, end: index + 1, copy: isFragment };
+}
+
+/** The same pieces, those of them as one that continue each other. */
+function* joined(pieces: Iterable<Piece>): Generator<Piece> {
+  let open: Piece | undefined;
+  for (const piece of pieces) {
+    if (open !== undefined && continues(open, piece)) open.end = piece.end;
+    else {
+      if (open !== undefined) yield open;
+      open = piece;
+    }
+  }
+  if (open !== undefined) yield open;
 }
 
 function continues(open: Piece, next: Piece): boolean {
