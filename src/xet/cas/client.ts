@@ -3,8 +3,7 @@
  * server with fewer and larger questions (docs/format/cas-extensions.md).
  */
 import { Git2dbError } from '../errors.ts';
-import { merkleRoot } from '../hash/merkle.ts';
-import { formatHash, HASH_SIZE, hashesEqual, isHashString, isZeroHash } from '../hash/xet-hash.ts';
+import { formatHash, HASH_SIZE, isHashString, isZeroHash } from '../hash/xet-hash.ts';
 import { mapParallel } from '../map-parallel.ts';
 import type { FileRecord } from '../shard/file-info.ts';
 import { MAX_SHARD_UPLOAD } from '../shard/format.ts';
@@ -31,7 +30,6 @@ import {
   MAX_CHUNKS_ASKED,
   MAX_SHA256S_ASKED,
   maxRunBytes,
-  parseXorbResult,
   ROUTES,
 } from './protocol.ts';
 import { ReconstructionPlaces } from './reconstruction-places.ts';
@@ -40,6 +38,7 @@ import { type Clock, SYSTEM_CLOCK } from './retry.ts';
 import { uploadShard } from './shard-upload.ts';
 import type { TokenSource } from './token.ts';
 import { readWholeXorb } from './whole-xorb.ts';
+import { uploadXorb } from './xorb-upload.ts';
 
 export interface CasOptions {
   readonly http: HttpClient;
@@ -59,8 +58,6 @@ const FILES_ASKED = 2048;
 const MAX_FILES_ANSWER = 128 << 20;
 const PARALLEL_FILES = 16;
 const MAX_SMALL_ANSWER = 65536;
-/** A server checks all of a xorb, and writes it, before it answers. */
-const XORB_ANSWER_MS = 300_000;
 
 /** What the server can do, and what reads from it accordingly. */
 interface Abilities {
@@ -207,33 +204,9 @@ export class CasStore implements Store {
     return response.status === 200;
   }
 
-  /** Asks whether it is there only after a failure: whoever sends many has asked before. */
   async putXorb(xorb: XorbUpload, options: CallOptions = {}): Promise<boolean> {
     this.#checkWritable();
-    const { footer } = xorb;
-    checkName(footer);
-    const { http, casUrl, token } = this.#access;
-    const { signal } = options;
-    for (let failures = 0; ; ) {
-      try {
-        const response = await http.request({
-          method: 'POST',
-          url: `${casUrl}${ROUTES.xorb(footer.xorbHash)}`,
-          body: { length: footer.recordEnds.at(-1) ?? 0, stream: () => announcedBytes(xorb) },
-          token,
-          scope: 'write',
-          idempotent: false,
-          signal,
-          accept: [200],
-          headersTimeoutMs: XORB_ANSWER_MS,
-        });
-        return parseXorbResult(await response.json(MAX_SMALL_ANSWER));
-      } catch (error) {
-        await http.waitToRetry(error, ++failures, signal);
-        // Perhaps only the answer was lost: then it is not sent once more.
-        if (await this.hasXorb(footer.xorbHash, options)) return true;
-      }
-    }
+    return uploadXorb(this.#access, xorb, () => this.hasXorb(xorb.footer.xorbHash, options), options.signal);
   }
 
   async putShard(shard: Uint8Array, options: CallOptions = {}): Promise<boolean> {
@@ -354,40 +327,4 @@ export class CasStore implements Store {
       },
     );
   }
-}
-
-/** A chunk list that does not make the name it is sent under would be refused after all of it was sent. */
-function checkName({ xorbHash, hashes, rawEnds, count }: XorbFooter): void {
-  const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
-  const found = merkleRoot(hashes, lengths, count);
-  if (hashesEqual(found, 0, xorbHash, 0)) return;
-  throw new Git2dbError(
-    'CONTENT_DAMAGED',
-    `xorb ${formatHash(xorbHash)} is not sent: its chunk list makes xorb ${formatHash(found)}; run \`git2db xet fsck\``,
-    { data: { xorb: formatHash(xorbHash) } },
-  );
-}
-
-/**
- * The records of a xorb, if they are as long as its footer says. The last bytes are held back until that is
- * certain: a server keeps what has arrived as a whole.
- */
-async function* announcedBytes({ footer, records }: XorbUpload): AsyncGenerator<Uint8Array, void, undefined> {
-  const length = footer.recordEnds.at(-1) ?? 0;
-  let size = 0;
-  let held: Uint8Array | undefined;
-  for await (const piece of records()) {
-    size += piece.length;
-    if (size > length) break;
-    if (held !== undefined) yield held;
-    held = piece;
-  }
-  if (size !== length) {
-    throw new Git2dbError(
-      'CONTENT_DAMAGED',
-      `xorb ${formatHash(footer.xorbHash)} is not sent: its records have ${size > length ? 'more than ' : ''}${Math.min(size, length)} bytes, its footer says ${length}`,
-      { data: { xorb: formatHash(footer.xorbHash) } },
-    );
-  }
-  if (held !== undefined) yield held;
 }
