@@ -5,10 +5,11 @@
  */
 import type { Content } from '../filter-process/content.ts';
 import { quotePath } from '../filter-process/trace.ts';
-import { PARALLEL_BYTES_ALONE, type WindowPump } from '../xet/download.ts';
+import { PARALLEL_BYTES_ALONE } from '../xet/download.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
 import { type ReadPlan, type Window, windowsOf } from '../xet/reconstruct/plan.ts';
+import type { WindowPump } from '../xet/window-pump.ts';
 import type { ContentNote } from './content-notes.ts';
 import { diskFull, freeBytes, isOutOfSpace } from './disk-space.ts';
 import type { PointerFile } from './pointer-files.ts';

@@ -3,15 +3,10 @@
  * verified, by other threads where there is much to do, else by this one between two requests. Memory is
  * that of the pump's slots, however many files wait.
  */
-import {
-  type Downloader,
-  PARALLEL_BYTES,
-  PARALLEL_FILE,
-  type VerifiedWindow,
-  type WindowPump,
-} from './download.ts';
+import { type Downloader, PARALLEL_BYTES, PARALLEL_FILE, type VerifiedWindow } from './download.ts';
 import type { ReadPlan, Window } from './reconstruct/plan.ts';
 import { windowsOf } from './reconstruct/plan.ts';
+import type { WindowPump } from './window-pump.ts';
 
 export class QueuedFile {
   readonly size: number;

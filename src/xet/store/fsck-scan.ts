@@ -3,11 +3,12 @@
  * the same threads that read for a checkout. It only tells which xorbs are not what they should be;
  * fsck-xorb.ts then finds out what is wrong with those few.
  */
-import type { Downloader, WindowPump } from '../download.ts';
+import type { Downloader } from '../download.ts';
 import { errnoOf, Git2dbError } from '../errors.ts';
 import { verificationHash } from '../hash/verification.ts';
 import { parseHash } from '../hash/xet-hash.ts';
 import { windowsOf } from '../reconstruct/plan.ts';
+import type { WindowPump } from '../window-pump.ts';
 import { provesXorb } from './fsck-records.ts';
 import { listOf } from './fsck-xorb.ts';
 import { closeSource, openXorbFile, rawBytesBetween, type XorbSource } from './xorb-source.ts';
