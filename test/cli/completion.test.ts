@@ -3,7 +3,7 @@ import { existsSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { COMMANDS } from '../../src/cli/commands/index.ts';
-import { SHELLS } from '../../src/cli/completion.ts';
+import { SHELLS } from '../../src/cli/completion/script.ts';
 import { cli, isolateGit, temporaryFolder } from './run.ts';
 
 isolateGit();

@@ -1,5 +1,5 @@
 import { type Command, type CommandGroup, defineCommand } from '../command.ts';
-import { completionScript, SHELLS, type Shell } from '../completion.ts';
+import { completionScript, SHELLS, type Shell } from '../completion/script.ts';
 
 /** `commands` is asked when the command runs: it is one of them itself. */
 export function completionCommand(
