@@ -22,6 +22,7 @@ import { Chunker } from '../../src/xet/chunk/chunker.ts';
 import { MIN_CHUNK } from '../../src/xet/chunk/limits.ts';
 import { decompressChunk } from '../../src/xet/compress/scheme.ts';
 import { Downloader, type DownloadOptions } from '../../src/xet/download.ts';
+import type { StoredResult } from '../../src/xet/file-upload.ts';
 import { blake3Keyed } from '../../src/xet/hash/blake3.ts';
 import { DATA_KEY } from '../../src/xet/hash/keys.ts';
 import { fileHash } from '../../src/xet/hash/merkle.ts';
@@ -31,9 +32,8 @@ import { ShardBuilder } from '../../src/xet/shard/builder.ts';
 import { shardName } from '../../src/xet/shard/shard.ts';
 import { LocalStore } from '../../src/xet/store/local-store.ts';
 import { recordStart } from '../../src/xet/store/xorb-source.ts';
-import type { StoredResult } from '../../src/xet/file-upload.ts';
 import { Uploader, type UploadOptions } from '../../src/xet/upload.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../../src/xet/xorb/format.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../../src/xet/xorb/chunk-record.ts';
 
 export const QUICK: UploadOptions = { compression: 'none', fsync: 'none' };
 

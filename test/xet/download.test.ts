@@ -22,7 +22,8 @@ import { QueuedFile, ReadAhead } from '../../src/xet/read-ahead.ts';
 import { WINDOW_CHUNKS, WINDOW_RAW, type Window, windowsOf } from '../../src/xet/reconstruct/plan.ts';
 import type { LocalStore } from '../../src/xet/store/local-store.ts';
 import { XorbBuilder } from '../../src/xet/xorb/builder.ts';
-import { encodeChunkHeader, encodeFooter } from '../../src/xet/xorb/format.ts';
+import { encodeChunkHeader } from '../../src/xet/xorb/chunk-record.ts';
+import { encodeFooter } from '../../src/xet/xorb/format.ts';
 import {
   addForeign,
   chunk,

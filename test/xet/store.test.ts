@@ -48,7 +48,8 @@ import { SHARD_RESERVE, sealIncoming } from '../../src/xet/store/seal.ts';
 import { forgetUser, listUsers, registerUser } from '../../src/xet/store/users.ts';
 import { StoreWriter, type WriterOptions } from '../../src/xet/store/writer.ts';
 import { openXorbFile, recordStart } from '../../src/xet/store/xorb-source.ts';
-import { CHUNK_HEADER_SIZE, footerLength, MAX_RAW_CHUNK } from '../../src/xet/xorb/format.ts';
+import { CHUNK_HEADER_SIZE, MAX_RAW_CHUNK } from '../../src/xet/xorb/chunk-record.ts';
+import { footerLength } from '../../src/xet/xorb/format.ts';
 import {
   chunk,
   chunkHash,

@@ -13,12 +13,14 @@ import { decodeChunks, validateXorb } from '../../src/xet/xorb/chunk-range.ts';
 import {
   CHUNK_HEADER_SIZE,
   decodeChunkHeader,
-  decodeFooter,
   encodeChunkHeader,
-  encodeFooter,
-  footerLength,
   MAX_RAW_CHUNK,
   MAX_STORED_CHUNK,
+} from '../../src/xet/xorb/chunk-record.ts';
+import {
+  decodeFooter,
+  encodeFooter,
+  footerLength,
   MAX_XORB_BYTES,
   MAX_XORB_CHUNKS,
   readFooterLength,

@@ -6,7 +6,7 @@ import { Git2dbError } from '../errors.ts';
 import { formatHash, hashesEqual, isZeroHash } from '../hash/xet-hash.ts';
 import type { Term } from '../shard/file-info.ts';
 import type { ChunkRange, StoreFile } from '../store/store.ts';
-import { MAX_RAW_CHUNK } from '../xorb/format.ts';
+import { MAX_RAW_CHUNK } from '../xorb/chunk-record.ts';
 import { untilAborted } from './abort.ts';
 import type { CasAccess } from './footer-places.ts';
 import { PlaceList } from './place-list.ts';

@@ -7,7 +7,8 @@
  */
 import { formatHash } from '../hash/xet-hash.ts';
 import type { Term } from '../shard/file-info.ts';
-import { MAX_RAW_CHUNK, MAX_XORB_BYTES, MAX_XORB_CHUNKS } from '../xorb/format.ts';
+import { MAX_RAW_CHUNK } from '../xorb/chunk-record.ts';
+import { MAX_XORB_BYTES, MAX_XORB_CHUNKS } from '../xorb/format.ts';
 import { PlaceList } from './place-list.ts';
 import { checkedHttpUrl, countOf, hashOf, invalid, isObject, type JsonObject } from './protocol.ts';
 

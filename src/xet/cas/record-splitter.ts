@@ -3,7 +3,7 @@
  * decoded; but a header that cannot be is an error at once, so that no length out of it is believed.
  */
 import { FormatError, Git2dbError } from '../errors.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader, MAX_STORED_CHUNK } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader, MAX_STORED_CHUNK } from '../xorb/chunk-record.ts';
 
 /** Memory of a splitter, and of a run, at most: several of the longest records. */
 export const MAX_SPLITTER_BYTES: number = 2 * (CHUNK_HEADER_SIZE + MAX_STORED_CHUNK);

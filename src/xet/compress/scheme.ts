@@ -20,7 +20,7 @@ export interface StoredChunk {
   readonly payload: Uint8Array | undefined;
 }
 
-/** MAX_RAW_CHUNK of xorb/format.ts, which imports this file: what a decoder may be asked to allocate. */
+/** MAX_RAW_CHUNK of xorb/chunk-record.ts, which imports this file: what a decoder may be asked to allocate. */
 const MAX_RAW_LENGTH = 131072;
 
 export const STORED_RAW: StoredChunk = { scheme: SCHEME_NONE, payload: undefined };

@@ -8,7 +8,7 @@ import { decompressChunk, SCHEME_NONE } from '../compress/scheme.ts';
 import { FormatError, Git2dbError } from '../errors.ts';
 import { hashesEqual } from '../hash/xet-hash.ts';
 import type { Arena, Kernels } from '../wasm/kernels.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
 import { WINDOW_CHUNKS, WINDOW_STORED } from './plan.ts';
 
 /**

@@ -14,7 +14,7 @@
 import { Git2dbError } from '../errors.ts';
 import { hmac } from '../hash/keys.ts';
 import { HASH_SIZE } from '../hash/xet-hash.ts';
-import { MAX_RAW_CHUNK } from '../xorb/format.ts';
+import { MAX_RAW_CHUNK } from '../xorb/chunk-record.ts';
 import { invalidShard, RECORD_SIZE, viewOf } from './format.ts';
 
 /** Chunk flag: the first chunk of some file, which global dedup answers queries for. */

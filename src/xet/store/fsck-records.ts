@@ -7,10 +7,9 @@ import { DATA_KEY } from '../hash/keys.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import type { KnownXorb } from '../shard/validate.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
 import {
-  CHUNK_HEADER_SIZE,
   type DecodedFooter,
-  decodeChunkHeader,
   decodeFooter,
   MAX_XORB_CHUNKS,
   readFooterLength,

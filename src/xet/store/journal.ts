@@ -28,7 +28,8 @@ import { FormatError } from '../errors.ts';
 import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
 import { isZeroHash } from '../hash/xet-hash.ts';
-import { CHUNK_HEADER_SIZE, MAX_RAW_CHUNK, MAX_STORED_CHUNK, MAX_XORB_CHUNKS } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, MAX_RAW_CHUNK, MAX_STORED_CHUNK } from '../xorb/chunk-record.ts';
+import { MAX_XORB_CHUNKS } from '../xorb/format.ts';
 import { ByteList } from './byte-list.ts';
 
 const FRAME_HEADER = 16;

@@ -5,7 +5,8 @@
 import { closeSync, openSync } from 'node:fs';
 import type { Scheme } from '../compress/scheme.ts';
 import { fitsInXorb } from '../xorb/builder.ts';
-import { CHUNK_HEADER_SIZE, encodeChunkHeader, footerLength } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, encodeChunkHeader } from '../xorb/chunk-record.ts';
+import { footerLength } from '../xorb/format.ts';
 import { appendChunk, dataEnd, type LocalXorb, newLocalXorb, rawBytesOf } from './journal.ts';
 import { writeAll, writeAllAhead, writeZeros } from './write-all.ts';
 

@@ -9,7 +9,7 @@ import { decompressChunk } from '../compress/scheme.ts';
 import { errnoOf, FormatError, messageOf } from '../errors.ts';
 import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
 import { RESCUE_PREFIX } from './incoming.ts';
 import { decodeJournal, type IncomingState, type LocalXorb, truncateXorb } from './journal.ts';
 import { probeLiveness, UNSURE_MS } from './liveness.ts';

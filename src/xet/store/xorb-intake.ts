@@ -2,9 +2,8 @@
 import { FormatError, Git2dbError } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
 import {
-  CHUNK_HEADER_SIZE,
-  decodeChunkHeader,
   decodeFooter,
   encodeFooter,
   MAX_XORB_BYTES,

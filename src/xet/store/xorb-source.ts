@@ -2,7 +2,8 @@
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
-import { CHUNK_HEADER_SIZE, decodeFooter, readFooterLength, readRawEnds } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE } from '../xorb/chunk-record.ts';
+import { decodeFooter, readFooterLength, readRawEnds } from '../xorb/format.ts';
 import { readAt } from './read-at.ts';
 
 export interface XorbSource {

@@ -10,7 +10,8 @@ import type { Term } from '../shard/file-info.ts';
 import type { Store, StoreFile } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
 import { rawBytesBetween } from '../store/xorb-source.ts';
-import { MAX_RAW_CHUNK, MAX_XORB_CHUNKS, type XorbFooter } from '../xorb/format.ts';
+import { MAX_RAW_CHUNK } from '../xorb/chunk-record.ts';
+import { MAX_XORB_CHUNKS, type XorbFooter } from '../xorb/format.ts';
 import type { LearnedChunks } from './learned-chunks.ts';
 import type { ChunkMatcher, LocalChunks, LocalPlace } from './local-chunks.ts';
 

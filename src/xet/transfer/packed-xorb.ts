@@ -18,7 +18,8 @@ import type { StoredTerm } from '../store/local-store.ts';
 import type { XorbUpload } from '../store/store.ts';
 import { rawBytesBetween, recordStart, type XorbSource } from '../store/xorb-source.ts';
 import { fitsInXorb } from '../xorb/builder.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader, type XorbFooter } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
+import type { XorbFooter } from '../xorb/format.ts';
 
 /** Bytes read at once. */
 const READ_BYTES = 1 << 20;

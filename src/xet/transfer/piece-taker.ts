@@ -12,7 +12,7 @@ import { readAt } from '../store/read-at.ts';
 import type { Store } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
 import { rawBytesBetween, recordStart, type XorbSource } from '../store/xorb-source.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
 import { throwIfAborted } from './abort.ts';
 import { type Piece, rawBytesOf } from './fetch-plan.ts';
 import type { ChunkAt, FetchedFile } from './fetched-file.ts';

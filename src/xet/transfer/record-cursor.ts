@@ -2,7 +2,8 @@
 import { FormatError, Git2dbError } from '../errors.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import type { RecordRun } from '../store/store.ts';
-import { CHUNK_HEADER_SIZE, type ChunkHeader, decodeChunkHeader, MAX_XORB_CHUNKS } from '../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, type ChunkHeader, decodeChunkHeader } from '../xorb/chunk-record.ts';
+import { MAX_XORB_CHUNKS } from '../xorb/format.ts';
 
 /** One chunk record: a header and `storedLength` bytes, which stay as they are as long as they are held. */
 export interface ChunkRecord extends ChunkHeader {

@@ -5,16 +5,8 @@ import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { HASH_SIZE } from '../hash/xet-hash.ts';
-import {
-  CHUNK_HEADER_SIZE,
-  encodeChunkHeader,
-  encodeFooter,
-  footerLength,
-  MAX_RAW_CHUNK,
-  MAX_XORB_BYTES,
-  MAX_XORB_CHUNKS,
-  type XorbFooter,
-} from './format.ts';
+import { CHUNK_HEADER_SIZE, encodeChunkHeader, MAX_RAW_CHUNK } from './chunk-record.ts';
+import { encodeFooter, footerLength, MAX_XORB_BYTES, MAX_XORB_CHUNKS, type XorbFooter } from './format.ts';
 
 /**
  * Whether a chunk of `nextRaw` bytes, whose record takes `nextStored` bytes (header included), still

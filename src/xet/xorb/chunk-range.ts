@@ -8,16 +8,8 @@ import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual } from '../hash/xet-hash.ts';
-import {
-  CHUNK_HEADER_SIZE,
-  type ChunkHeader,
-  decodeChunkHeader,
-  decodeFooter,
-  MAX_XORB_BYTES,
-  MAX_XORB_CHUNKS,
-  startsFooter,
-  type XorbFooter,
-} from './format.ts';
+import { CHUNK_HEADER_SIZE, type ChunkHeader, decodeChunkHeader } from './chunk-record.ts';
+import { decodeFooter, MAX_XORB_BYTES, MAX_XORB_CHUNKS, startsFooter, type XorbFooter } from './format.ts';
 
 export interface DecodedChunk {
   /** With scheme none a view into the given bytes, else memory of its own. */

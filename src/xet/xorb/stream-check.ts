@@ -10,9 +10,8 @@ import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual } from '../hash/xet-hash.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from './chunk-record.ts';
 import {
-  CHUNK_HEADER_SIZE,
-  decodeChunkHeader,
   decodeFooter,
   FOOTER_MAGIC,
   MAX_FOOTER_LENGTH,

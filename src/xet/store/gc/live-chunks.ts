@@ -4,7 +4,7 @@ import { FormatError } from '../../errors.ts';
 import { blake3Keyed } from '../../hash/blake3.ts';
 import { DATA_KEY } from '../../hash/keys.ts';
 import { HASH_SIZE, hashesEqual, parseHash } from '../../hash/xet-hash.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../../xorb/format.ts';
+import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../../xorb/chunk-record.ts';
 import { listOf, provesXorb } from '../fsck-xorb.ts';
 import { readAt, readInto } from '../read-at.ts';
 import { closeSource, openXorbFile, rawBytesBetween, recordStart, type XorbSource } from '../xorb-source.ts';
