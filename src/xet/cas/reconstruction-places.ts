@@ -9,16 +9,11 @@ import type { ChunkRange, StoreFile } from '../store/store.ts';
 import { MAX_RAW_CHUNK } from '../xorb/chunk-record.ts';
 import { untilAborted } from './abort.ts';
 import type { CasAccess } from './footer-places.ts';
-import { PlaceList } from './place-list.ts';
 import { invalid, ROUTES } from './protocol.ts';
 import { type ByteRange, formatRange, multipartBoundary } from './range.ts';
 import type { FetchedRanges } from './range-body.ts';
-import {
-  type FetchRange,
-  parseReconstruction,
-  type Reconstruction,
-  type ReconstructionVersion,
-} from './reconstruction.ts';
+import { parseReconstruction, type Reconstruction, type ReconstructionVersion } from './reconstruction.ts';
+import { type Block, ReconstructionAnswers } from './reconstruction-answers.ts';
 import type { PlacedRange, RecordSource } from './record-reader.ts';
 import type { Clock } from './retry.ts';
 
@@ -26,31 +21,7 @@ import type { Clock } from './retry.ts';
 const BLOCK = 1 << 30;
 /** JSON of a block whose terms are a few chunks each. */
 const MAX_ANSWER = 64 << 20;
-/** Characters of URLs that are kept; what is dropped can be asked for again. */
-const MAX_URLS = 16 << 20;
 const MAX_REFRESHES = 3;
-/** Questions whose answers are remembered, some hundred bytes each. */
-const MAX_BLOCKS = 1 << 17;
-
-/** One question for a reconstruction, and the URLs of its answer as long as they are kept. */
-interface Block {
-  readonly id: number;
-  readonly fileHash: Uint8Array;
-  readonly range: ByteRange;
-  /** By number of the entry. */
-  urls: readonly string[] | undefined;
-  /** Xorbs that it has places of. */
-  xorbs: readonly string[];
-  /** Where the answer came from. */
-  answeredBy: string;
-  refreshing: Promise<void> | undefined;
-}
-
-interface Place extends FetchRange {
-  readonly block: Block;
-  /** Number of the entry in the block. */
-  readonly entry: number;
-}
 
 interface KnownPlace extends PlacedRange {
   readonly block: Block;
@@ -70,12 +41,7 @@ export class ReconstructionPlaces implements RecordSource {
   readonly place: string;
   readonly clock: Clock;
   readonly #access: CasAccess;
-  readonly #places = new Map<string, PlaceList<Place>>();
-  /** Blocks with URLs, the one used longest ago first. */
-  readonly #fresh = new Map<Block, number>();
-  #urlLength = 0;
-  readonly #blocks = new Map<string, Block>();
-  #blockCount = 0;
+  readonly #answers = new ReconstructionAnswers();
   #version: ReconstructionVersion | undefined;
   #hasMultipart = true;
 
@@ -121,16 +87,14 @@ export class ReconstructionPlaces implements RecordSource {
     if (answer === undefined) return undefined;
     if (answer === 'past the end') return { terms: [], offset: range.start, end: range.start };
     const { reconstruction, url } = answer;
-    const block = this.#block(fileHash, range);
-    block.answeredBy = url;
-    this.#learn(block, reconstruction);
+    this.#answers.learn(fileHash, range, reconstruction, url);
     const { terms, offsetIntoFirstRange } = reconstruction;
     const offset = range.start - offsetIntoFirstRange;
     return { terms, offset, end: terms.reduce((sum, { rawBytes }) => sum + rawBytes, offset) };
   }
 
   async locate({ xorbHash, start, end }: ChunkRange): Promise<readonly PlacedRange[]> {
-    const places = this.#places.get(formatHash(xorbHash));
+    const places = this.#answers.placesIn(xorbHash);
     const placed: KnownPlace[] = [];
     for (let at = start; at < end; ) {
       const best = places?.find(at, end, ({ block }) => block.urls !== undefined);
@@ -176,7 +140,7 @@ export class ReconstructionPlaces implements RecordSource {
         await this.#refresh(block, signal);
         continue;
       }
-      this.#use(block);
+      this.#answers.use(block);
       const response = await this.#access.http.request({
         method: 'GET',
         url,
@@ -193,7 +157,7 @@ export class ReconstructionPlaces implements RecordSource {
       }
       await response.discard();
       if (response.status !== 403) throw this.#gone(xorbHash, response.status);
-      if (block.urls === urls) this.#drop(block);
+      if (block.urls === urls) this.#answers.drop(block);
       // A URL may be good for the ranges in the answer alone, and not for a part of one.
       if (refreshes > 0) {
         if (ranges.length > 1) this.#hasMultipart = false;
@@ -234,52 +198,6 @@ export class ReconstructionPlaces implements RecordSource {
     return undefined;
   }
 
-  /** The same for the same question: what is asked again and again does not grow. */
-  #block(fileHash: Uint8Array, range: ByteRange): Block {
-    const name = `${formatHash(fileHash)} ${range.start} ${range.end}`;
-    const known = this.#blocks.get(name);
-    if (known !== undefined) return known;
-    const [oldest] = this.#blocks;
-    if (oldest !== undefined && this.#blocks.size >= MAX_BLOCKS) {
-      this.#blocks.delete(oldest[0]);
-      this.#forget(oldest[1]);
-    }
-    const block: Block = {
-      id: this.#blockCount++,
-      fileHash: fileHash.slice(),
-      range,
-      urls: undefined,
-      xorbs: [],
-      answeredBy: this.#access.casUrl,
-      refreshing: undefined,
-    };
-    this.#blocks.set(name, block);
-    return block;
-  }
-
-  #learn(block: Block, { xorbs }: Reconstruction): void {
-    this.#forget(block);
-    block.xorbs = [...xorbs.keys()];
-    const urls: string[] = [];
-    for (const [xorb, entries] of xorbs) {
-      const places = this.#places.get(xorb) ?? new PlaceList();
-      for (const { url, ranges } of entries) {
-        for (const range of ranges) places.add({ ...range, block, entry: urls.length });
-        urls.push(url);
-      }
-      this.#places.set(xorb, places);
-    }
-    this.#keep(block, urls);
-  }
-
-  #forget(block: Block): void {
-    for (const xorb of block.xorbs) {
-      if (this.#places.get(xorb)?.remove((place) => place.block === block)) this.#places.delete(xorb);
-    }
-    block.xorbs = [];
-    this.#drop(block);
-  }
-
   /** Asks once for all who wait. Ranges that the new answer does not have stay without URL. */
   async #refresh(block: Block, signal: AbortSignal): Promise<void> {
     block.refreshing ??= this.#askAgain(block).finally(() => {
@@ -296,46 +214,7 @@ export class ReconstructionPlaces implements RecordSource {
         `file ${formatHash(block.fileHash)} is not in ${this.place} any more`,
       );
     }
-    block.answeredBy = answer.url;
-    const urls: string[] = [];
-    for (const [xorb, entries] of answer.reconstruction.xorbs) {
-      const numbers = new Map<string, number>();
-      for (const place of this.#places.get(xorb) ?? []) {
-        if (place.block === block) numbers.set(rangeName(place), place.entry);
-      }
-      for (const { url, ranges } of entries) {
-        for (const range of ranges) {
-          const number = numbers.get(rangeName(range));
-          if (number !== undefined) urls[number] = url;
-        }
-      }
-    }
-    this.#keep(block, urls);
-  }
-
-  #keep(block: Block, urls: readonly string[]): void {
-    this.#drop(block);
-    const length = urls.reduce((sum, url) => sum + url.length, 0);
-    block.urls = urls;
-    this.#fresh.set(block, length);
-    this.#urlLength += length;
-    for (const [oldest] of this.#fresh) {
-      if (this.#urlLength <= MAX_URLS || oldest === block) break;
-      this.#drop(oldest);
-    }
-  }
-
-  #use(block: Block): void {
-    const length = this.#fresh.get(block);
-    if (length === undefined) return;
-    this.#fresh.delete(block);
-    this.#fresh.set(block, length);
-  }
-
-  #drop(block: Block): void {
-    this.#urlLength -= this.#fresh.get(block) ?? 0;
-    this.#fresh.delete(block);
-    block.urls = undefined;
+    this.#answers.renew(block, answer.reconstruction, answer.url);
   }
 
   #gone(xorbHash: Uint8Array, status: number): Git2dbError {
@@ -348,10 +227,6 @@ export class ReconstructionPlaces implements RecordSource {
           { data: { xorb: name } },
         );
   }
-}
-
-function rangeName({ start, end, byteStart, byteEnd }: FetchRange): string {
-  return `${start} ${end} ${byteStart} ${byteEnd}`;
 }
 
 /** Adds terms to a list; the first may go on where the last one ended. */
