@@ -21,7 +21,7 @@ import {
 } from './reconstruct/plan.ts';
 import { SLOT_SIZE, WindowSlot } from './reconstruct/window-reader.ts';
 import type { LocalStore, StoredFile } from './store/local-store.ts';
-import { rawBytesBetween, recordStart, type XorbSource } from './store/xorb-source.ts';
+import { recordStart, type XorbSource } from './store/xorb-source.ts';
 import {
   ARENA_START,
   type Arena,
@@ -32,6 +32,7 @@ import {
   SCRATCH_SIZE,
 } from './wasm/kernels.ts';
 import { chunksOf, WindowPump } from './window-pump.ts';
+import { rawBytesBetween } from './xorb/ends.ts';
 
 const SCRATCH = ARENA_START;
 /** Windows under way at once: 10 of some 4.4 MiB each at most. One more slot is for reading alone. */

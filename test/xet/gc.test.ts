@@ -18,6 +18,7 @@ import fc from 'fast-check';
 import { SCHEME_NONE } from '../../src/xet/compress/scheme.ts';
 import { Downloader } from '../../src/xet/download.ts';
 import type { Git2dbError } from '../../src/xet/errors.ts';
+import type { StoredResult } from '../../src/xet/file-upload.ts';
 import { blake3Keyed } from '../../src/xet/hash/blake3.ts';
 import { DATA_KEY } from '../../src/xet/hash/keys.ts';
 import { fileHash } from '../../src/xet/hash/merkle.ts';
@@ -32,8 +33,7 @@ import { XorbEntry } from '../../src/xet/store/gc/xorb-entry.ts';
 import { extendTerms, type LocalTerm } from '../../src/xet/store/journal.ts';
 import { StoreLayout } from '../../src/xet/store/layout.ts';
 import { StoreWriter } from '../../src/xet/store/writer.ts';
-import { rawBytesBetween } from '../../src/xet/store/xorb-source.ts';
-import type { StoredResult } from '../../src/xet/file-upload.ts';
+import { rawBytesBetween } from '../../src/xet/xorb/ends.ts';
 import {
   chunk,
   chunkHash,

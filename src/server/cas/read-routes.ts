@@ -14,6 +14,7 @@ import { formatHash, HASH_SIZE, hashesEqual, isZeroHash, parseHash } from '../..
 import { ShardBuilder } from '../../xet/shard/builder.ts';
 import type { Term } from '../../xet/shard/file-info.ts';
 import type { StoreFile } from '../../xet/store/store.ts';
+import { lengthsOf } from '../../xet/xorb/ends.ts';
 import type { XorbFooter } from '../../xet/xorb/format.ts';
 import type { ServerContext } from '../context.ts';
 import type { Exchange } from '../exchange.ts';
@@ -112,7 +113,7 @@ export function readRoutes(context: ServerContext): Route[] {
     const created = Math.floor(context.now() / 1000);
     const builder = new ShardBuilder();
     for (const { xorbHash, hashes, rawEnds, recordEnds } of nearest(footers, hash)) {
-      const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
+      const lengths = lengthsOf(rawEnds);
       builder.addXorb({ xorbHash, hashes, lengths, storedBytes: recordEnds.at(-1) ?? 0 });
     }
     const shard = builder.build({

@@ -6,6 +6,7 @@ import { FormatError, Git2dbError } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import type { ChunkRange } from '../store/store.ts';
+import { lengthsOf } from '../xorb/ends.ts';
 import {
   type DecodedFooter,
   decodeFooter,
@@ -71,7 +72,7 @@ export class FooterPlaces implements RecordSource {
     }
     if (footer.rawEnds !== undefined) {
       const { rawEnds } = footer;
-      const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
+      const lengths = lengthsOf(rawEnds);
       const found = merkleRoot(footer.hashes, lengths, footer.count);
       if (!hashesEqual(found, 0, xorbHash, 0)) {
         throw this.#damaged(xorbHash, `the chunks in its footer make xorb ${formatHash(found)}`);

@@ -3,6 +3,7 @@ import { Git2dbError } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import type { XorbUpload } from '../store/store.ts';
+import { lengthsOf } from '../xorb/ends.ts';
 import type { XorbFooter } from '../xorb/format.ts';
 import type { CasAccess } from './footer-places.ts';
 import { parseXorbResult, ROUTES } from './protocol.ts';
@@ -47,7 +48,7 @@ export async function uploadXorb(
 
 /** A chunk list that does not make the name it is sent under would be refused after all of it was sent. */
 function checkName({ xorbHash, hashes, rawEnds, count }: XorbFooter): void {
-  const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
+  const lengths = lengthsOf(rawEnds);
   const found = merkleRoot(hashes, lengths, count);
   if (hashesEqual(found, 0, xorbHash, 0)) return;
   throw new Git2dbError(

@@ -9,8 +9,9 @@ import { verificationHash } from '../hash/verification.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import { ByteList } from '../store/byte-list.ts';
 import type { StoredFile, StoredTerm } from '../store/local-store.ts';
-import { rawBytesBetween, recordStart, type XorbSource } from '../store/xorb-source.ts';
+import { recordStart, type XorbSource } from '../store/xorb-source.ts';
 import { CHUNK_HEADER_SIZE, MAX_RAW_CHUNK } from '../xorb/chunk-record.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 
 /** Raw bytes of a window at most; also the most that is verified before any of it is given out. */
 export const WINDOW_RAW = 2 << 20;

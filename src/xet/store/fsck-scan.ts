@@ -9,9 +9,10 @@ import { verificationHash } from '../hash/verification.ts';
 import { parseHash } from '../hash/xet-hash.ts';
 import { windowsOf } from '../reconstruct/plan.ts';
 import type { WindowPump } from '../window-pump.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import { provesXorb } from './fsck-records.ts';
 import { listOf } from './fsck-xorb.ts';
-import { closeSource, openXorbFile, rawBytesBetween, type XorbSource } from './xorb-source.ts';
+import { closeSource, openXorbFile, type XorbSource } from './xorb-source.ts';
 
 export interface ScannedXorb {
   /** String form; a made-up name for an unsealed xorb. */

@@ -12,10 +12,11 @@ import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual, parseHash } from '../hash/xet-hash.ts';
 import type { KnownXorb } from '../shard/validate.ts';
 import { CHUNK_HEADER_SIZE } from '../xorb/chunk-record.ts';
+import { lengthsOf, rawBytesBetween } from '../xorb/ends.ts';
 import { type DecodedFooter, encodeFooter } from '../xorb/format.ts';
 import type { BrokenXorb, Damage } from './fsck-damage.ts';
 import { provesXorb, RecordFile } from './fsck-records.ts';
-import { rawBytesBetween, recordStart, type XorbSource } from './xorb-source.ts';
+import { recordStart, type XorbSource } from './xorb-source.ts';
 
 /** Bytes of a version 1 footer before the first chunk hash. */
 const HASHES_AT = 52;
@@ -178,7 +179,7 @@ function nextStart(
 
 function claimedList(file: RecordFile, footer: DecodedFooter): KnownXorb | undefined {
   const { count, hashes, rawEnds } = footer;
-  if (rawEnds !== undefined) return { hashes, lengths: rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0)) };
+  if (rawEnds !== undefined) return { hashes, lengths: lengthsOf(rawEnds) };
   try {
     const starts = Array.from({ length: count }, (_, i) =>
       i === 0 ? 0 : (footer.recordEnds[i - 1] as number),

@@ -29,6 +29,7 @@ import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
 import { isZeroHash } from '../hash/xet-hash.ts';
 import { CHUNK_HEADER_SIZE, MAX_RAW_CHUNK, MAX_STORED_CHUNK } from '../xorb/chunk-record.ts';
+import { lengthsOf } from '../xorb/ends.ts';
 import { MAX_XORB_CHUNKS } from '../xorb/format.ts';
 import { ByteList } from './byte-list.ts';
 
@@ -235,7 +236,7 @@ export function appendChunk(
 
 /** Raw lengths of the chunks, in bytes. */
 export function rawLengths(xorb: LocalXorb): Uint32Array {
-  return Uint32Array.from(xorb.rawEnds, (end, i) => end - (xorb.rawEnds[i - 1] ?? 0));
+  return lengthsOf(xorb.rawEnds);
 }
 
 /** Takes chunks off the end until `count` are left. */

@@ -29,6 +29,7 @@ import { ShardBuilder } from '../shard/builder.ts';
 import type { FileRecord, Term } from '../shard/file-info.ts';
 import { RECORD_SIZE } from '../shard/format.ts';
 import { shardName } from '../shard/shard.ts';
+import { lengthsOf } from '../xorb/ends.ts';
 import { type FinishedXorbs, finishXorb, localXorbHash, settleAll } from './finished-xorbs.ts';
 import { JOURNAL, RESCUE_PREFIX } from './incoming.ts';
 import { dataEnd, type IncomingState, type LocalFile, type LocalXorb, rawLengths } from './journal.ts';
@@ -230,7 +231,7 @@ async function publishShards(
     try {
       const { hashes, count, rawEnds, recordEnds } = store.openXorb(xorbHash);
       cutBefore(RECORD_SIZE * (1 + count));
-      const lengths = Uint32Array.from(rawEnds, (end, i) => end - (i === 0 ? 0 : (rawEnds[i - 1] as number)));
+      const lengths = lengthsOf(rawEnds);
       builder.addXorb({ xorbHash, hashes, lengths, storedBytes: recordEnds[count - 1] as number });
     } catch (error) {
       failures.push(error);

@@ -12,6 +12,7 @@ import { MAX_SHARD_UPLOAD } from '../shard/format.ts';
 import { Shard, shardName } from '../shard/shard.ts';
 import { type KnownXorb, validateShardForUpload } from '../shard/validate.ts';
 import type { XorbRecord } from '../shard/xorb-info.ts';
+import { lengthsOf } from '../xorb/ends.ts';
 import type { XorbFooter } from '../xorb/format.ts';
 
 /** Xorbs named in a CONTENT_MISSING error at most. */
@@ -100,7 +101,7 @@ export function acceptShard(
 
 /** As a validator wants it. */
 export function knownXorb({ hashes, rawEnds }: XorbFooter): KnownXorb {
-  return { hashes, lengths: rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0)) };
+  return { hashes, lengths: lengthsOf(rawEnds) };
 }
 
 /** Files of some writers have none; they are proven by the file hash all the same. */

@@ -3,6 +3,7 @@ import { FormatError, Git2dbError } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
+import { lengthsOf } from '../xorb/ends.ts';
 import {
   decodeFooter,
   encodeFooter,
@@ -17,7 +18,7 @@ export const MAX_RECORD_BYTES: number = MAX_XORB_BYTES + CHUNK_HEADER_SIZE * MAX
 
 /** True if the chunk list of a footer has its xorb hash for Merkle root. */
 export function provesItself({ xorbHash, hashes, rawEnds, count }: XorbFooter): boolean {
-  const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
+  const lengths = lengthsOf(rawEnds);
   return hashesEqual(merkleRoot(hashes, lengths, count), 0, xorbHash, 0);
 }
 

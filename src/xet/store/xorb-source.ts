@@ -76,9 +76,3 @@ export function closeSource(source: XorbSource): void {
 export function recordStart(source: XorbSource, chunk: number): number {
   return chunk === 0 ? 0 : (source.recordEnds[chunk - 1] as number);
 }
-
-/** Raw bytes of chunks [start, end). */
-export function rawBytesBetween(source: XorbSource, start: number, end: number): number {
-  const base = start === 0 ? 0 : (source.rawEnds[start - 1] as number);
-  return end === start ? 0 : (source.rawEnds[end - 1] as number) - base;
-}

@@ -9,8 +9,8 @@ import { formatHash, hashesEqual, isZeroHash } from '../hash/xet-hash.ts';
 import type { Term } from '../shard/file-info.ts';
 import type { Store, StoreFile } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
-import { rawBytesBetween } from '../store/xorb-source.ts';
 import { MAX_RAW_CHUNK } from '../xorb/chunk-record.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import { MAX_XORB_CHUNKS, type XorbFooter } from '../xorb/format.ts';
 import type { LearnedChunks } from './learned-chunks.ts';
 import type { ChunkMatcher, LocalChunks, LocalPlace } from './local-chunks.ts';
@@ -104,7 +104,7 @@ export class FetchPlanner {
         yield* joined(this.#unknown(term, matcher));
         continue;
       }
-      checkTerm(file, i, footer.count, (start, end) => rawBytesOf(footer, start, end));
+      checkTerm(file, i, footer.count, (start, end) => rawBytesBetween(footer, start, end));
       checkVerification(file, i, footer);
       for (const piece of joined(this.#known(term, footer, matcher))) yield this.#perhapsWhole(piece);
     }
@@ -188,11 +188,6 @@ function continues(open: Piece, next: Piece): boolean {
   if (open.kind !== next.kind || open.end !== next.start) return false;
   if (open.kind === 'here' && next.kind === 'here' && open.copy !== next.copy) return false;
   return open.xorbHash === next.xorbHash || hashesEqual(open.xorbHash, 0, next.xorbHash, 0);
-}
-
-/** Raw bytes of chunks [start, end), at least one, of a xorb with this footer. */
-export function rawBytesOf(footer: XorbFooter, start: number, end: number): number {
-  return (footer.rawEnds[end - 1] as number) - (start === 0 ? 0 : (footer.rawEnds[start - 1] as number));
 }
 
 function checkTerms(file: StoreFile): void {

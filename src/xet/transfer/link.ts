@@ -19,7 +19,7 @@ import { DirectoryStore } from '../store/directory-store.ts';
 import type { LocalStore, StoredFile, StoredTerm } from '../store/local-store.ts';
 import type { Store } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
-import { rawBytesBetween } from '../store/xorb-source.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import { digestOf, readWindows } from './local-content.ts';
 import type { WantedFile } from './transfer.ts';
 

@@ -16,9 +16,10 @@ import type { XorbRecord } from '../shard/xorb-info.ts';
 import { ByteList } from '../store/byte-list.ts';
 import type { StoredTerm } from '../store/local-store.ts';
 import type { XorbUpload } from '../store/store.ts';
-import { rawBytesBetween, recordStart, type XorbSource } from '../store/xorb-source.ts';
+import { recordStart, type XorbSource } from '../store/xorb-source.ts';
 import { fitsInXorb } from '../xorb/builder.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
+import { lengthsOf, rawBytesBetween } from '../xorb/ends.ts';
 import type { XorbFooter } from '../xorb/format.ts';
 
 /** Bytes read at once. */
@@ -83,7 +84,7 @@ export class PackedXorb {
     if (this.#footer === undefined) {
       const rawEnds = Uint32Array.from(this.#rawEnds);
       const hashes = new Uint8Array(this.hashes.slice());
-      const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
+      const lengths = lengthsOf(rawEnds);
       this.#footer = {
         xorbHash: merkleRoot(hashes, lengths, this.count),
         count: this.count,
@@ -98,7 +99,7 @@ export class PackedXorb {
   /** For the shard. */
   get record(): XorbRecord {
     const { xorbHash, hashes, rawEnds } = this.footer;
-    const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
+    const lengths = lengthsOf(rawEnds);
     return { xorbHash, hashes, lengths, storedBytes: this.storedBytes };
   }
 

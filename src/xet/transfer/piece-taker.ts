@@ -11,10 +11,11 @@ import type { LocalStore } from '../store/local-store.ts';
 import { readAt } from '../store/read-at.ts';
 import type { Store } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
-import { rawBytesBetween, recordStart, type XorbSource } from '../store/xorb-source.ts';
+import { recordStart, type XorbSource } from '../store/xorb-source.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import { throwIfAborted } from './abort.ts';
-import { type Piece, rawBytesOf } from './fetch-plan.ts';
+import type { Piece } from './fetch-plan.ts';
 import type { ChunkAt, FetchedFile } from './fetched-file.ts';
 import type { LearnedChunks } from './learned-chunks.ts';
 import type { Ledger } from './ledger.ts';
@@ -142,7 +143,7 @@ export class PieceTaker {
     void steps.planAhead(WHOLE_CHUNKS_AHEAD);
     await wholes.take(footer);
     for (let index = 0; index < footer.count; index++) {
-      const rawLength = rawBytesOf(footer, index, index + 1);
+      const rawLength = rawBytesBetween(footer, index, index + 1);
       file.add(footer.hashes, 32 * index, rawLength, { xorbHash, local: 0, index });
       this.#ledger.advance(rawLength);
     }

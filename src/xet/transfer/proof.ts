@@ -11,9 +11,9 @@ import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
 import { ByteList } from '../store/byte-list.ts';
 import type { LocalStore } from '../store/local-store.ts';
 import type { CallOptions, Store, StoreFile } from '../store/store.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import type { XorbFooter } from '../xorb/format.ts';
 import { throwIfAborted } from './abort.ts';
-import { rawBytesOf } from './fetch-plan.ts';
 import { isOfAFile } from './ledger.ts';
 import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
 import { chunkListOf } from './push-plan.ts';
@@ -93,11 +93,11 @@ class Prover {
     for (const { xorbHash, start, end, rawBytes } of stored.terms) {
       const footer = await this.#footer(xorbHash);
       if (footer === undefined) return this.#byTerms(wanted, stored);
-      if (end > footer.count || rawBytesOf(footer, start, end) !== rawBytes) {
+      if (end > footer.count || rawBytesBetween(footer, start, end) !== rawBytes) {
         return `xorb ${formatHash(xorbHash)} does not have the chunks that it needs`;
       }
       hashes.append(footer.hashes, 32 * start, 32 * (end - start));
-      for (let i = start; i < end; i++) lengths.push(rawBytesOf(footer, i, i + 1));
+      for (let i = start; i < end; i++) lengths.push(rawBytesBetween(footer, i, i + 1));
     }
     const found = fileHash(hashes.slice(), lengths, lengths.length);
     return hashesEqual(found, 0, wanted.hash, 0)

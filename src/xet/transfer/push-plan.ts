@@ -9,7 +9,7 @@ import { openTerm, type ReadPlan } from '../reconstruct/plan.ts';
 import type { FileRecord, Term } from '../shard/file-info.ts';
 import type { StoredTerm } from '../store/local-store.ts';
 import type { ChunkRun, StoreFile } from '../store/store.ts';
-import { rawBytesBetween } from '../store/xorb-source.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import type { PackedXorb } from './packed-xorb.ts';
 import type { WantedFile } from './transfer.ts';
 

@@ -13,9 +13,9 @@ import { DATA_KEY } from '../hash/keys.ts';
 import { formatHash, hashesEqual, isZeroHash } from '../hash/xet-hash.ts';
 import type { Term } from '../shard/file-info.ts';
 import type { CallOptions, Store, StoreFile } from '../store/store.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import type { XorbFooter } from '../xorb/format.ts';
 import { throwIfAborted } from './abort.ts';
-import { rawBytesOf } from './fetch-plan.ts';
 import { RecordCursor } from './record-cursor.ts';
 
 /** A store that cuts a file's terms to a range of bytes itself. */
@@ -100,13 +100,13 @@ function cutTerm(
   end: number,
 ): RangePart {
   if (footer === undefined) return { term, start: term.start, end: term.end, offset: termStart, footer };
-  if (term.end > footer.count || rawBytesOf(footer, term.start, term.end) !== term.rawBytes) {
+  if (term.end > footer.count || rawBytesBetween(footer, term.start, term.end) !== term.rawBytes) {
     throw new Git2dbError(
       'REMOTE_INVALID',
       `${remote.place} says that chunks [${term.start}, ${term.end}) of xorb ${formatHash(term.xorbHash)} have ${term.rawBytes} bytes, which they have not`,
     );
   }
-  const endOf = (chunk: number) => termStart + rawBytesOf(footer, term.start, chunk + 1);
+  const endOf = (chunk: number) => termStart + rawBytesBetween(footer, term.start, chunk + 1);
   let first = term.start;
   while (endOf(first) <= start) first++;
   let last = first;

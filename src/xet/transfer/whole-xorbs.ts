@@ -14,6 +14,7 @@ import type { Store } from '../store/store.ts';
 import { StreamedFile } from '../store/streamed-file.ts';
 import { unwritable } from '../store/unwritable.ts';
 import type { StoreWriter } from '../store/writer.ts';
+import { rawBytesBetween } from '../xorb/ends.ts';
 import { encodeFooter, type XorbFooter } from '../xorb/format.ts';
 import { XorbCheck } from '../xorb/stream-check.ts';
 import { throwIfAborted } from './abort.ts';
@@ -158,9 +159,10 @@ export class WholeXorbs {
     }
   }
 
-  #remember({ xorbHash, count, hashes, rawEnds }: XorbFooter): void {
+  #remember(footer: XorbFooter): void {
+    const { xorbHash, count, hashes } = footer;
     for (let index = 0; index < count; index++) {
-      const rawLength = (rawEnds[index] as number) - (index === 0 ? 0 : (rawEnds[index - 1] as number));
+      const rawLength = rawBytesBetween(footer, index, index + 1);
       this.#places.set(keyOf(hashes, 32 * index), { xorbHash, index, rawLength });
     }
   }

@@ -5,9 +5,10 @@ import { blake3Keyed } from '../../hash/blake3.ts';
 import { DATA_KEY } from '../../hash/keys.ts';
 import { HASH_SIZE, hashesEqual, parseHash } from '../../hash/xet-hash.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../../xorb/chunk-record.ts';
+import { rawBytesBetween } from '../../xorb/ends.ts';
 import { listOf, provesXorb } from '../fsck-xorb.ts';
 import { readAt, readInto } from '../read-at.ts';
-import { closeSource, openXorbFile, rawBytesBetween, recordStart, type XorbSource } from '../xorb-source.ts';
+import { closeSource, openXorbFile, recordStart, type XorbSource } from '../xorb-source.ts';
 import type { XorbEntry } from './xorb-entry.ts';
 
 /** Live chunks of a xorb, proven. */

@@ -1,5 +1,6 @@
 /** A xorb as gc sees it: how old it is, who needs it, and which of its chunks live. */
 import { parseHash } from '../../hash/xet-hash.ts';
+import { rawBytesBetween } from '../../xorb/ends.ts';
 import { footerLength, MAX_XORB_BYTES, MAX_XORB_CHUNKS } from '../../xorb/format.ts';
 import { closeSource, openXorbFile, recordStart } from '../xorb-source.ts';
 import type { StoredObject } from './objects.ts';
@@ -95,7 +96,7 @@ export class XorbEntry {
       for (let i = 0; i < source.count; i++) {
         if (!this.isLive(i)) continue;
         storedBytes += (source.recordEnds[i] as number) - recordStart(source, i);
-        rawBytes += (source.rawEnds[i] as number) - (i === 0 ? 0 : (source.rawEnds[i - 1] as number));
+        rawBytes += rawBytesBetween(source, i, i + 1);
       }
     } finally {
       closeSource(source);
