@@ -11,12 +11,11 @@ import { Catalog } from './catalog.ts';
 import type { ChunkPlace } from './catalog-table.ts';
 import { IncomingReader, openLocalXorb } from './incoming.ts';
 import type { IncomingState, LocalXorb } from './journal.ts';
+import { KeptSources } from './kept-sources.ts';
 import { StoreLayout } from './layout.ts';
 import { ShardFiles } from './shard-file.ts';
-import { closeSource, openXorbFile, type XorbSource } from './xorb-source.ts';
+import { openXorbFile, type XorbSource } from './xorb-source.ts';
 
-/** Open xorbs kept between files. */
-const MAX_SOURCES = 64;
 /** How often clean looks for shards of other processes. */
 const REFRESH_MS = 1000;
 
@@ -56,7 +55,7 @@ export class LocalStore {
   session: Session | undefined;
   #refreshed = 0;
   readonly #incoming: IncomingReader;
-  readonly #sources = new Map<string, XorbSource>();
+  readonly #sources = new KeptSources();
   readonly #shards = new ShardFiles();
   readonly #irregular = new Map<string, boolean>();
   readonly #damagedShards = new Map<string, string>();
@@ -217,11 +216,11 @@ export class LocalStore {
   /** Opens a published xorb; also one that gc has put aside but not deleted yet. */
   openXorb(xorbHash: Uint8Array): XorbSource {
     const name = formatHash(xorbHash);
-    const cached = this.#cached(name);
+    const cached = this.#sources.get(name);
     if (cached !== undefined) return cached;
     for (const path of [this.layout.xorb(name), `${this.layout.trash}/${name}`]) {
       try {
-        return this.#keep(name, openXorbFile(path, xorbHash));
+        return this.#sources.keep(name, openXorbFile(path, xorbHash));
       } catch (error) {
         if (errnoOf(error) !== 'ENOENT') throw error;
       }
@@ -235,7 +234,7 @@ export class LocalStore {
   openLocal(directory: string, state: IncomingState, number: number): XorbSource {
     // Local xorbs grow: the chunk list of an earlier look may be too short, so its length is in the key.
     const name = `${directory}/${number}#${state.xorbs[number]?.count}`;
-    return this.#cached(name) ?? this.#keep(name, openLocalXorb(directory, state, number));
+    return this.#sources.get(name) ?? this.#sources.keep(name, openLocalXorb(directory, state, number));
   }
 
   /** A local xorb of another writer, or the published one that it has become meanwhile. */
@@ -261,34 +260,10 @@ export class LocalStore {
     return undefined;
   }
 
-  #cached(name: string): XorbSource | undefined {
-    const source = this.#sources.get(name);
-    if (source === undefined) return undefined;
-    // The one used last stands last.
-    this.#sources.delete(name);
-    this.#sources.set(name, source);
-    return source;
-  }
-
-  #keep(name: string, source: XorbSource): XorbSource {
-    for (const [other, old] of this.#sources) {
-      if (this.#sources.size < MAX_SOURCES) break;
-      if (old.pins > 0) continue;
-      this.#sources.delete(other);
-      closeSource(old);
-    }
-    this.#sources.set(name, source);
-    return source;
-  }
-
   /** Closes xorbs and shards that may have been replaced or moved, so that the next look opens them by name. */
   forgetSources(): void {
     this.#shards.close();
-    for (const [name, source] of this.#sources) {
-      if (source.pins > 0) continue;
-      this.#sources.delete(name);
-      closeSource(source);
-    }
+    this.#sources.forget();
   }
 
   /** True if the xorb is published (not: put aside by gc). */
@@ -333,8 +308,7 @@ export class LocalStore {
   }
 
   close(): void {
-    for (const source of this.#sources.values()) closeSource(source);
-    this.#sources.clear();
+    this.#sources.close();
     this.#shards.close();
     this.catalog.close();
   }
