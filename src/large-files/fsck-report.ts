@@ -1,5 +1,4 @@
 /** What an fsck finds and tells. */
-
 import type { StoreCheck } from '../xet/store/fsck.ts';
 import type { Damage, FileFault } from '../xet/store/fsck-damage.ts';
 import type { RepairLog } from '../xet/store/fsck-repair.ts';

@@ -10,8 +10,8 @@ import { type FilterConfig, loadFilterConfig } from '../filter-process/config.ts
 import { Content } from '../filter-process/content.ts';
 import { ContentCheck } from '../filter-process/lfs-content.ts';
 import { Git2dbError } from '../xet/errors.ts';
-import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
 import type { FileUpload } from '../xet/file-upload.ts';
+import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
 import type { LfsObject, LfsPlace } from './objects.ts';
 
 const BLOCK = 4 << 20;

@@ -1,6 +1,6 @@
 /** The child behind StoreProcess of store-sandbox.ts: argument 1 is the store, messages are the calls. */
-import { LocalStore } from '../../src/xet/store/local-store.ts';
 import type { FileUpload } from '../../src/xet/file-upload.ts';
+import { LocalStore } from '../../src/xet/store/local-store.ts';
 import { Uploader } from '../../src/xet/upload.ts';
 
 const root = process.argv[2] as string;

@@ -1,5 +1,4 @@
 /** Commands whose failure is told on stdout as well as stderr, or is an ordinary answer. */
-
 import type { GitArg } from '../../git/byte-words.ts';
 import { classify } from '../../git/classify.ts';
 import { failureOf } from '../../git/failure.ts';
