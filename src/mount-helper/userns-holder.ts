@@ -8,6 +8,7 @@
  */
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
+import { callAsync } from '../native/library.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { readCaller } from './caller.ts';
 import { findInside } from './holders.ts';
@@ -19,7 +20,6 @@ import { ownNamespaces } from './process-identity.ts';
 import type { RecordPlaces } from './record-places.ts';
 import { MNT_DETACH, POLLERR, UMOUNT_NOFOLLOW, umount2 } from './system/kernel.ts';
 import { cString } from './system/libc.ts';
-import { callAsync } from './system/library.ts';
 import { decodeHolderRequest, type HolderAnswer, type HolderRequest, SOCKET_FD } from './userns-protocol.ts';
 
 const POLLPRI = 2;
