@@ -7,7 +7,7 @@ import { lstatSync } from 'node:fs';
 import { formatLfsPointer, parseLooseLfsPointer } from '../xet/pointer/lfs-pointer.ts';
 import { POINTER_MAX, sniffPointer } from '../xet/pointer/sniff.ts';
 import { formatPointer } from '../xet/pointer/xet-pointer.ts';
-import type { FileUpload } from '../xet/upload.ts';
+import type { FileUpload } from '../xet/file-upload.ts';
 import type { Content } from './content.ts';
 import type { FilterContext } from './filter-context.ts';
 import type { Room } from './pkt-input.ts';

@@ -17,7 +17,7 @@ import {
 } from './answer-reader.ts';
 import type { GitObject } from './cat-file.ts';
 import { ObjectFlow, type ObjectStream } from './object-flow.ts';
-import type { RunningGit } from './runner.ts';
+import type { RunningGit } from './process.ts';
 
 export type BatchMode = 'command' | 'check' | 'contents';
 

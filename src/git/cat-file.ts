@@ -14,7 +14,9 @@ import {
   wholeBody,
   whyNoQuestion,
 } from './answer-reader.ts';
-import { type GitRun, gitAtLeast, type RunningGit, startGit } from './runner.ts';
+import { type RunningGit, startGit } from './process.ts';
+import type { GitRun } from './runner.ts';
+import { gitAtLeast } from './version.ts';
 
 export type { ObjectHeader, ObjectType } from './answer-reader.ts';
 

@@ -1,6 +1,6 @@
 /** An object's content as a stream from a `git cat-file`, for objects of any size. */
 import type { ObjectHeader, Sink } from './answer-reader.ts';
-import type { RunningGit } from './runner.ts';
+import type { RunningGit } from './process.ts';
 
 /** An object whose content comes piece by piece. */
 export interface ObjectStream extends ObjectHeader {

@@ -10,12 +10,14 @@
  */
 import { availableParallelism } from 'node:os';
 import { BatchEnded, type BatchMode, BatchProcess } from './batch-process.ts';
+import type { GitArg } from './byte-words.ts';
 import type { GitObject, ObjectHeader } from './cat-file.ts';
 import { classified } from './classify.ts';
 import type { ObjectStream } from './object-flow.ts';
+import type { RunningGit } from './process.ts';
 import { RememberedFiles } from './remembered-files.ts';
 import type { RepositoryPaths } from './repository.ts';
-import { type GitArg, gitAtLeast, type RunningGit } from './runner.ts';
+import { gitAtLeast } from './version.ts';
 
 export type { GitObject, ObjectHeader, ObjectType } from './cat-file.ts';
 export type { ObjectStream } from './object-flow.ts';

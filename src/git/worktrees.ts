@@ -5,7 +5,8 @@ import { dirname, join, resolve } from 'node:path';
 import { errnoOf } from '../xet/errors.ts';
 import { splitZ } from './records.ts';
 import type { RepositoryPaths } from './repository.ts';
-import { type GitRun, git, gitAtLeast } from './runner.ts';
+import { type GitRun, git } from './runner.ts';
+import { gitAtLeast } from './version.ts';
 
 export interface Worktree {
   /** Of the top; of the git directory, for the entry of a bare repository. The directory may be gone. */

@@ -5,8 +5,9 @@
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { ObjectReader } from '../git/cat-file.ts';
 import { PathPatterns } from '../git/path-patterns.ts';
+import { splitZ } from '../git/records.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
-import { git, gitText, splitZ } from '../git/runner.ts';
+import { git, gitText } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { parseHash } from '../xet/hash/xet-hash.ts';
 import { POINTER_MAX, sniffPointer } from '../xet/pointer/sniff.ts';

@@ -20,8 +20,6 @@ import { registerUser } from '../xet/store/users.ts';
 import { Uploader } from '../xet/upload.ts';
 import { digestFile } from './file-digest.ts';
 
-export type { RepairLog } from '../xet/store/fsck-repair.ts';
-
 /** What an upload always has room for. */
 const ROOM = 65520;
 

@@ -10,7 +10,8 @@
 import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setConfig, unsetConfig } from '../git/config.ts';
-import { type GitRun, git, gitAtLeast, gitText } from '../git/runner.ts';
+import { type GitRun, git, gitText } from '../git/runner.ts';
+import { gitAtLeast } from '../git/version.ts';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { shellWord } from './shell-word.ts';
 

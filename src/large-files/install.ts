@@ -8,7 +8,8 @@
 import { accessSync, constants, statSync } from 'node:fs';
 import { delimiter, join } from 'node:path';
 import { setConfig, unsetConfig } from '../git/config.ts';
-import { git, splitZ } from '../git/runner.ts';
+import { splitZ } from '../git/records.ts';
+import { git } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 
 export const FILTER_PROGRAM = 'git2db-filter';

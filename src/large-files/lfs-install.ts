@@ -3,7 +3,8 @@
  * `git2db.replaced.`, and comes back with uninstall.
  */
 import { setConfig, unsetConfig } from '../git/config.ts';
-import { git, splitZ } from '../git/runner.ts';
+import { splitZ } from '../git/records.ts';
+import { git } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import type { ConfigChange, ConfigValue, InstallScope } from './install.ts';
 

@@ -4,10 +4,11 @@
  */
 import { ObjectReader } from '../git/cat-file.ts';
 import { GitConfig } from '../git/config.ts';
+import { withoutRepository } from '../git/environment.ts';
 import { splitRecords } from '../git/records.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
-import { type GitRun, git, gitStream, gitText, withoutRepository } from '../git/runner.ts';
+import { type GitRun, git, gitStream, gitText } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 

@@ -4,7 +4,8 @@ import { indexEntries } from '../git/index-file/entries.ts';
 import type { IndexEntry } from '../git/index-file/entry.ts';
 import { loadIndex } from '../git/index-file/read.ts';
 import { isOrdinary } from '../git/index-file/work-tree.ts';
-import { type GitRun, git, splitZ } from '../git/runner.ts';
+import { splitZ } from '../git/records.ts';
+import { type GitRun, git } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { type Place, requireWorkTree } from './work-tree.ts';
 

@@ -11,7 +11,7 @@ import { Content } from '../filter-process/content.ts';
 import { ContentCheck } from '../filter-process/lfs-content.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
-import type { FileUpload } from '../xet/upload.ts';
+import type { FileUpload } from '../xet/file-upload.ts';
 import type { LfsObject, LfsPlace } from './objects.ts';
 
 const BLOCK = 4 << 20;

@@ -5,7 +5,8 @@
  * A value that cannot be is an error wherever it stands, used or not; a key that nobody knows is a warning,
  * because a newer version may know it. Neither is printed here.
  */
-import { gitSync, splitZ } from '../git/runner.ts';
+import { splitZ } from '../git/records.ts';
+import { gitSync } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { configFilePath, readConfigFile } from './config-file.ts';
 import {

@@ -8,20 +8,19 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
+import type { GitArg } from '../git/byte-words.ts';
 import { classified } from '../git/classify.ts';
 import { ObjectPool } from '../git/object-pool.ts';
+import { type RunningGit, startGit } from '../git/process.ts';
+import { splitZ } from '../git/records.ts';
 import { findRepository, type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import {
-  type GitArg,
   type GitResult,
   type GitRun,
   type GitStream,
   type GitStreamRun,
   git,
   gitStream,
-  type RunningGit,
-  splitZ,
-  startGit,
 } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import type { GitManager } from './git-manager.ts';

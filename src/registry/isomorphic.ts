@@ -3,7 +3,8 @@
  * or linked worktrees as git does, so nothing is ever written through it: its file system refuses that.
  */
 import * as fs from 'node:fs';
-import type { GitArg, GitResult } from '../git/runner.ts';
+import type { GitArg } from '../git/byte-words.ts';
+import type { GitResult } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import type { GitPlace, PlaceRun } from './git-place.ts';
 

@@ -6,6 +6,7 @@ export type { CompressionMode } from './compress/scheme.ts';
 export { Downloader } from './download.ts';
 export { type ErrorCode, FormatError, Git2dbError } from './errors.ts';
 export { formatHash, parseHash } from './hash/xet-hash.ts';
+export { isXetPointer } from './named-file.ts';
 export { type Pointer, sniffPointer } from './pointer/sniff.ts';
 export { formatPointer } from './pointer/xet-pointer.ts';
 export { formatAddress, parseAddress, type RemoteAddress } from './remote/address.ts';
@@ -23,4 +24,4 @@ export type { FileOutcome, TransferEvent, TransferResult, WantedFile } from './t
 export { Uploader } from './upload.ts';
 export { XetConfig, type XetConfigOptions } from './xet-config.ts';
 export { XetError, type XetErrorKind } from './xet-error.ts';
-export { isXetPointer, type StorageOptions, XetStorage } from './xet-storage.ts';
+export { type StorageOptions, XetStorage } from './xet-storage.ts';

@@ -13,12 +13,13 @@
  * Over an endpoint elsewhere (http, s3) the same holds, except that what is stored is kept here until `flush` has
  * sent it, and what is read is fetched first, unless it is here.
  */
-import { closeSync, constants, openSync, readSync, writeSync } from 'node:fs';
-import { rename, rm } from 'node:fs/promises';
+import { closeSync, constants, openSync, readSync } from 'node:fs';
 import { Downloader } from './download.ts';
 import { Git2dbError } from './errors.ts';
+import type { FileUpload } from './file-upload.ts';
 import { isZeroHash, parseHash } from './hash/xet-hash.ts';
-import { POINTER_MAX, type Pointer, sniffPointer } from './pointer/sniff.ts';
+import { fileNamedBy, isXetPointer } from './named-file.ts';
+import { POINTER_MAX, sniffPointer } from './pointer/sniff.ts';
 import { formatPointer } from './pointer/xet-pointer.ts';
 import type { ReadPlan } from './reconstruct/plan.ts';
 import { parseAddress, type RemoteAddress } from './remote/address.ts';
@@ -26,7 +27,8 @@ import { RemoteSession } from './remote/session.ts';
 import { LocalStore } from './store/local-store.ts';
 import { throwIfAborted } from './transfer/abort.ts';
 import type { TransferEvent, WantedFile } from './transfer/transfer.ts';
-import { type FileUpload, Uploader } from './upload.ts';
+import { Uploader } from './upload.ts';
+import { collect, writeWhole } from './whole-content.ts';
 import { XetConfig } from './xet-config.ts';
 import { XetError, type XetErrorKind, xetErrorOf } from './xet-error.ts';
 
@@ -36,11 +38,7 @@ export interface StorageOptions {
   readonly onProgress?: ((event: TransferEvent) => void) | undefined;
 }
 
-/** The most that is held in memory at once as one content. */
-const MAX_BYTES = 2 ** 30;
 const READ_SIZE = 65520;
-
-let temporaryNumber = 0;
 
 export class XetStorage implements AsyncDisposable {
   /** The endpoint, without anything secret. */
@@ -115,12 +113,12 @@ export class XetStorage implements AsyncDisposable {
 
   /** Writes the content of `pointer` to `path`, whole or not at all; what was there is replaced. */
   smudgeFile(pointer: string | Uint8Array, path: string, options: StorageOptions = {}): Promise<void> {
-    return this.#writeFile(this.#contentOf(pointer), path, options);
+    return writeWhole(path, this.#stream(this.#contentOf(pointer), options));
   }
 
   /** At most 1 GiB; larger contents are for `smudgeStream` or `smudgeFile`. */
   async smudgeBytes(pointer: string | Uint8Array, options: StorageOptions = {}): Promise<Buffer> {
-    return this.#collect(this.#contentOf(pointer), options);
+    return collect(this.#stream(this.#contentOf(pointer), options));
   }
 
   /** Pieces of a few hundred KiB, verified, the caller's to keep. */
@@ -130,11 +128,11 @@ export class XetStorage implements AsyncDisposable {
 
   /** By file hash (64 lower-case digits) alone: no size is checked. */
   async smudgeFromHash(hash: string, options: StorageOptions = {}): Promise<Buffer> {
-    return this.#collect(this.#contentOfHash(hash), options);
+    return collect(this.#stream(this.#contentOfHash(hash), options));
   }
 
   smudgeFromHashToFile(hash: string, path: string, options: StorageOptions = {}): Promise<void> {
-    return this.#writeFile(this.#contentOfHash(hash), path, options);
+    return writeWhole(path, this.#stream(this.#contentOfHash(hash), options));
   }
 
   /**
@@ -152,7 +150,7 @@ export class XetStorage implements AsyncDisposable {
         throw new Git2dbError('USAGE', `expected a range of bytes, found [${start}, ${end})`);
       }
       throwIfAborted(options.signal);
-      const file = this.#fileOf(pointer);
+      const file = fileNamedBy(pointer);
       if (file === undefined || start === end) return;
       const plan = this.#planHere(file);
       if (plan === undefined) {
@@ -249,32 +247,8 @@ export class XetStorage implements AsyncDisposable {
     }
   }
 
-  /** What a pointer names; undefined for nothing. Throws InvalidPointer. */
-  #fileOf(content: string | Uint8Array): WantedFile | undefined {
-    if (content.length === 0) return undefined;
-    const pointer = xetPointerOf(content);
-    if (pointer === undefined) {
-      throw new XetError(
-        'InvalidPointer',
-        new Git2dbError(
-          'INVALID_POINTER',
-          `expected a pointer, found ${content.length} ${typeof content === 'string' ? 'characters' : 'bytes'} that are none: give what clean answered`,
-        ),
-      );
-    }
-    const hash = parseHash(pointer.hash);
-    const isEmpty = isZeroHash(hash);
-    if (pointer.size !== undefined && isEmpty !== (pointer.size === 0)) {
-      throw new Git2dbError(
-        'INVALID_POINTER',
-        `the pointer says ${pointer.size} bytes and names file ${pointer.hash}, which cannot both be: it was changed by hand`,
-      );
-    }
-    return isEmpty ? undefined : { hash, size: pointer.size };
-  }
-
   #contentOf(content: string | Uint8Array): () => WantedFile | undefined {
-    return () => this.#fileOf(content);
+    return () => fileNamedBy(content);
   }
 
   #contentOfHash(text: string): () => WantedFile | undefined {
@@ -321,59 +295,6 @@ export class XetStorage implements AsyncDisposable {
       throw xetErrorOf(error, 'DownloadFailed');
     }
   }
-
-  async #collect(content: () => WantedFile | undefined, options: StorageOptions): Promise<Buffer> {
-    const pieces: Buffer[] = [];
-    let length = 0;
-    for await (const piece of this.#stream(content, options)) {
-      length += piece.length;
-      if (length > MAX_BYTES) {
-        throw xetErrorOf(
-          new Git2dbError(
-            'LIMIT_EXCEEDED',
-            `the content has more than ${MAX_BYTES} bytes: use smudgeStream or smudgeFile`,
-          ),
-        );
-      }
-      pieces.push(piece);
-    }
-    return Buffer.concat(pieces, length);
-  }
-
-  async #writeFile(
-    content: () => WantedFile | undefined,
-    path: string,
-    options: StorageOptions,
-  ): Promise<void> {
-    const temporary = `${path}.git2db-${process.pid}-${++temporaryNumber}`;
-    let fd: number | undefined;
-    try {
-      for await (const piece of this.#stream(content, options)) {
-        fd ??= openSync(temporary, 'wx', 0o666);
-        for (let done = 0; done < piece.length; ) done += writeSync(fd, piece, done);
-      }
-      fd ??= openSync(temporary, 'wx', 0o666);
-      closeSync(fd);
-      fd = undefined;
-      await rename(temporary, path);
-    } catch (error) {
-      if (fd !== undefined) closeSync(fd);
-      await rm(temporary, { force: true });
-      throw xetErrorOf(error);
-    }
-  }
-}
-
-export function isXetPointer(content: string | Uint8Array): boolean {
-  return xetPointerOf(content) !== undefined;
-}
-
-type XetFilePointer = Exclude<Pointer, { kind: 'lfs' }>;
-
-function xetPointerOf(content: string | Uint8Array): XetFilePointer | undefined {
-  const bytes = typeof content === 'string' ? Buffer.from(content, 'utf8') : content;
-  const pointer = sniffPointer(bytes);
-  return pointer === undefined || pointer.kind === 'lfs' ? undefined : pointer;
 }
 
 function addressOf({ endpoint }: XetConfig): RemoteAddress {

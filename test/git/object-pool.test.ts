@@ -5,8 +5,8 @@ import { buffer } from 'node:stream/consumers';
 import test, { type ExecutionContext } from 'ava';
 import { BatchProcess } from '../../src/git/batch-process.ts';
 import { ObjectPool, type ObjectPoolOptions } from '../../src/git/object-pool.ts';
+import { type RunningGit, startGit } from '../../src/git/process.ts';
 import { repositoryAt } from '../../src/git/repository.ts';
-import { type RunningGit, startGit } from '../../src/git/runner.ts';
 import { createSandbox, isolateProcess, type Sandbox } from '../helpers/git-sandbox.ts';
 
 isolateProcess();
@@ -232,7 +232,7 @@ test('a pool does not keep a program alive', async (t) => {
   const module = (name: string) => JSON.stringify(new URL(`../../src/git/${name}.js`, import.meta.url).href);
   sandbox.write(
     'program.mjs',
-    `import { ObjectPool } from ${module('object-pool')};\nimport { repositoryAt } from ${module('repository')};\nimport { startGit } from ${module('runner')};\n` +
+    `import { ObjectPool } from ${module('object-pool')};\nimport { repositoryAt } from ${module('repository')};\nimport { startGit } from ${module('process')};\n` +
       `const pool = new ObjectPool({ paths: repositoryAt('.'), start: async (args) => startGit(args, {}, true) });\n` +
       `console.log((await pool.info('HEAD')).type, (await pool.read('HEAD:file-2')).size);\n`,
   );

@@ -1,20 +1,11 @@
 import { mkdirSync } from 'node:fs';
 import test from 'ava';
 import fc from 'fast-check';
+import { gitEnvironment } from '../../src/git/environment.ts';
 import { withoutSecrets } from '../../src/git/failure.ts';
 import { splitRecords, splitZ } from '../../src/git/records.ts';
-import {
-  compareVersions,
-  git,
-  gitAtLeast,
-  gitEnvironment,
-  gitLinesZ,
-  gitStream,
-  gitSync,
-  gitText,
-  gitVersion,
-  requireGit,
-} from '../../src/git/runner.ts';
+import { git, gitLinesZ, gitStream, gitSync, gitText } from '../../src/git/runner.ts';
+import { compareVersions, gitAtLeast, gitVersion, requireGit } from '../../src/git/version.ts';
 import type { Git2dbError } from '../../src/xet/errors.ts';
 import { createSandbox, isolateProcess } from '../helpers/git-sandbox.ts';
 

@@ -1,6 +1,7 @@
 /** The child behind StoreProcess of store-sandbox.ts: argument 1 is the store, messages are the calls. */
 import { LocalStore } from '../../src/xet/store/local-store.ts';
-import { type FileUpload, Uploader } from '../../src/xet/upload.ts';
+import type { FileUpload } from '../../src/xet/file-upload.ts';
+import { Uploader } from '../../src/xet/upload.ts';
 
 const root = process.argv[2] as string;
 const store = new LocalStore(root);

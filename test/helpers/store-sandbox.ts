@@ -31,7 +31,8 @@ import { ShardBuilder } from '../../src/xet/shard/builder.ts';
 import { shardName } from '../../src/xet/shard/shard.ts';
 import { LocalStore } from '../../src/xet/store/local-store.ts';
 import { recordStart } from '../../src/xet/store/xorb-source.ts';
-import { type StoredResult, Uploader, type UploadOptions } from '../../src/xet/upload.ts';
+import type { StoredResult } from '../../src/xet/file-upload.ts';
+import { Uploader, type UploadOptions } from '../../src/xet/upload.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../../src/xet/xorb/format.ts';
 
 export const QUICK: UploadOptions = { compression: 'none', fsync: 'none' };

@@ -1,7 +1,7 @@
 import { appendFileSync, chmodSync, existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
-import { gitAtLeast } from '../../src/git/runner.ts';
+import { gitAtLeast } from '../../src/git/version.ts';
 import { filterCommand } from '../../src/registry/filter-program.ts';
 import { configEnvironment, type TrustSettings, trustSettings } from '../../src/registry/trust.ts';
 import { TRUST_RULES } from '../../src/registry/trust-rules.ts';

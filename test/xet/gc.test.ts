@@ -33,7 +33,7 @@ import { extendTerms, type LocalTerm } from '../../src/xet/store/journal.ts';
 import { StoreLayout } from '../../src/xet/store/layout.ts';
 import { StoreWriter } from '../../src/xet/store/writer.ts';
 import { rawBytesBetween } from '../../src/xet/store/xorb-source.ts';
-import type { StoredResult } from '../../src/xet/upload.ts';
+import type { StoredResult } from '../../src/xet/file-upload.ts';
 import {
   chunk,
   chunkHash,

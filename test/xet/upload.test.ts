@@ -14,7 +14,8 @@ import test from 'ava';
 import fc from 'fast-check';
 import type { CompressionMode } from '../../src/xet/compress/scheme.ts';
 import { formatHash, parseHash } from '../../src/xet/hash/xet-hash.ts';
-import type { FileUpload, Uploader } from '../../src/xet/upload.ts';
+import type { FileUpload } from '../../src/xet/file-upload.ts';
+import type { Uploader } from '../../src/xet/upload.ts';
 import { XorbBuilder } from '../../src/xet/xorb/builder.ts';
 import { decodeChunkHeader } from '../../src/xet/xorb/format.ts';
 import {

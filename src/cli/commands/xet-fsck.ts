@@ -1,6 +1,6 @@
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
-import type { ElsewhereFile, FsckReport, LostFile } from '../../large-files/fsck.ts';
+import type { ElsewhereFile, FsckReport, LostFile } from '../../large-files/fsck-report.ts';
 import type { Damage, FileFault } from '../../xet/store/fsck-damage.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, type Progress } from '../output.ts';

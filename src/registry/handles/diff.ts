@@ -7,7 +7,7 @@
  * Programs that a configuration names for showing differences do not run, so results are those of the files themselves.
  */
 
-import type { GitArg } from '../../git/runner.ts';
+import type { GitArg } from '../../git/byte-words.ts';
 import { type PathText, pathArgs, pathText, type TreePath } from '../../git/tree-path.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type GitPlace, requireWorkTree } from '../git-place.ts';

@@ -2,7 +2,7 @@
  * Who commits where git was told nobody: our configuration (`git.name`, `git.email`) says it then, to git's own
  * commands, by their environment. What git was told always goes first.
  */
-import type { GitArg } from '../../git/runner.ts';
+import type { GitArg } from '../../git/byte-words.ts';
 import type { GitManager } from '../git-manager.ts';
 import type { GitPlace, PlaceRun } from '../git-place.ts';
 

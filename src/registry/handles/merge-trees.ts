@@ -4,7 +4,7 @@
  *
  *     <tree> NUL { <mode> SP <oid> SP <stage> TAB <path> NUL } NUL { <n> NUL <path>*n NUL <type> NUL <message> NUL }
  */
-import { requireGit } from '../../git/runner.ts';
+import { requireGit } from '../../git/version.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
 import { parseLinks } from './commit.ts';

@@ -1,7 +1,8 @@
 /** Commands whose failure is told on stdout as well as stderr, or is an ordinary answer. */
+
+import type { GitArg } from '../../git/byte-words.ts';
 import { classify } from '../../git/classify.ts';
 import { failureOf } from '../../git/failure.ts';
-import type { GitArg } from '../../git/runner.ts';
 import { type ErrorCode, Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace, PlaceRun } from '../git-place.ts';
 

@@ -1,7 +1,7 @@
 /** Local changes put aside. Entries are named by their object id: a number shifts when another process pushes one. */
 
-import { requireGit } from '../../git/runner.ts';
 import { PATHS_FROM_INPUT, pathInput, type TreePath } from '../../git/tree-path.ts';
+import { requireGit } from '../../git/version.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { ReferenceError_ } from '../errors.ts';
 import { type GitPlace, requireWorkTree } from '../git-place.ts';

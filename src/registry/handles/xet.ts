@@ -13,7 +13,8 @@ import type {
   FetchOptions as FetchContentsOptions,
   FetchResult as FetchContentsResult,
 } from '../../large-files/fetch.ts';
-import type { FsckOptions, FsckReport } from '../../large-files/fsck.ts';
+import type { FsckOptions } from '../../large-files/fsck.ts';
+import type { FsckReport } from '../../large-files/fsck-report.ts';
 import type { CollectOptions, CollectResult } from '../../large-files/gc.ts';
 import type { HookChange } from '../../large-files/hook-files.ts';
 import type { LargeFile } from '../../large-files/list.ts';

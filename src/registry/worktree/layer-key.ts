@@ -8,7 +8,7 @@ import { createHash } from 'node:crypto';
 import { readdirSync, readFileSync, realpathSync, statSync } from 'node:fs';
 import { delimiter, isAbsolute, join } from 'node:path';
 import { splitZ } from '../../git/records.ts';
-import { gitVersion } from '../../git/runner.ts';
+import { gitVersion } from '../../git/version.ts';
 import { errnoOf, Git2dbError } from '../../xet/errors.ts';
 import type { DriverContext } from './driver.ts';
 import type { Settings } from './settings.ts';

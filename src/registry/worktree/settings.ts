@@ -1,6 +1,6 @@
 /** Git's configuration as it is in force for a place, trust included: one process for all of it. */
 import { splitZ } from '../../git/records.ts';
-import { gitVersion } from '../../git/runner.ts';
+import { gitVersion } from '../../git/version.ts';
 import type { GitPlace } from '../git-place.ts';
 import type { DriverContext } from './driver.ts';
 

@@ -1,5 +1,5 @@
 /** Runs `git http-backend` (git-http-backend(1), RFC 3875) for one request, streaming both ways. */
-import { drained, startGit } from '../../git/runner.ts';
+import { drained, startGit } from '../../git/process.ts';
 import type { Exchange } from '../exchange.ts';
 import { HttpError } from '../http-error.ts';
 import { bareEnvironment } from './environment.ts';

@@ -15,7 +15,9 @@ import { AdaptiveLimit } from './adaptive-limit.ts';
 import { isTransient } from './http-error.ts';
 import type { ByteRange, RangePiece } from './range.ts';
 import { type FetchedRanges, piecesOf } from './range-body.ts';
-import { MAX_SPLITTER_BYTES, RecordSplitter } from './record-splitter.ts';
+import { type Fetch, groupSlots, Slot } from './record-slots.ts';
+import { MAX_SPLITTER_BYTES } from './record-splitter.ts';
+import { windowsOf } from './record-windows.ts';
 import { backOff, type Clock } from './retry.ts';
 
 /** Where chunks [from, to), and with them the chunks [start, end) that are wanted, can be read. */
@@ -48,11 +50,6 @@ export interface RecordSource {
 
 /** Bytes that may wait to be taken. */
 const BUDGET = 48 << 20;
-/** Bytes that are asked for in one go, unless a single range has more. */
-const WINDOW_BYTES = 8 << 20;
-const WINDOW_RANGES = 256;
-/** How long a window waits for its next range before it is asked for as it is. */
-const PATIENCE_MS = 20;
 const RETRIES = 5;
 /** Bytes that nobody waits for and that are let pass: a whole xorb in the place of a range, and what comes after the end. */
 const MAX_USELESS = 128 << 20;
@@ -75,37 +72,6 @@ export async function* readRecords(
   }
 }
 
-class Slot {
-  readonly placed: PlacedRange;
-  readonly splitter: RecordSplitter;
-  readonly runs: RecordRun[] = [];
-  isDone = false;
-  /** Somebody fetches it, and tells of its failures. */
-  isStarted = false;
-  failure: unknown;
-  /** Memory of its splitter, as counted. */
-  held = 0;
-
-  constructor(placed: PlacedRange, place: string) {
-    this.placed = placed;
-    this.splitter = new RecordSplitter({
-      ...placed,
-      size: placed.byteEnd - placed.byteStart,
-      name: `xorb ${formatHash(placed.xorbHash)} in ${place}`,
-    });
-  }
-
-  /** Where in the xorb its next byte is. */
-  get position(): number {
-    return this.placed.byteStart + this.splitter.received;
-  }
-}
-
-interface Fetch {
-  readonly slots: Slot[];
-  bytes: number;
-}
-
 class RecordReader {
   readonly #source: RecordSource;
   readonly #limit: AdaptiveLimit;
@@ -118,7 +84,6 @@ class RecordReader {
   #failure: unknown;
   /** The slot whose turn it is. */
   #current: Slot | undefined;
-  #isLocating = false;
   /** Bytes in runs that wait and in splitters. */
   #held = 0;
   #wakers: (() => void)[] = [];
@@ -171,7 +136,7 @@ class RecordReader {
   /** Makes windows of ranges, and starts what fetches them. */
   async #produce(ranges: Iterable<ChunkRange> | AsyncIterable<ChunkRange>): Promise<void> {
     try {
-      for await (const window of this.#windows(ranges)) {
+      for await (const window of windowsOf(ranges, this.#source, this.#stop.signal)) {
         const slots = window.map((placed) => new Slot(placed, this.#source.place));
         const fetches = groupSlots(slots, this.#source.maxRanges);
         this.#slots.push(...slots);
@@ -196,69 +161,6 @@ class RecordReader {
     for (const slot of fetch.slots) slot.isStarted = true;
     const running = this.#run(fetch).finally(() => this.#running.delete(running));
     this.#running.add(running);
-  }
-
-  /** Placed ranges in order, those that touch joined, as many together as are asked for at once. */
-  async *#windows(
-    ranges: Iterable<ChunkRange> | AsyncIterable<ChunkRange>,
-  ): AsyncGenerator<PlacedRange[], void, undefined> {
-    let window: PlacedRange[] = [];
-    let bytes = 0;
-    const placed = this.#place(ranges);
-    const ask = () => {
-      const asked = placed.next();
-      asked.catch(() => undefined); // It is looked at later, or not at all.
-      return asked;
-    };
-    try {
-      let next = ask();
-      for (;;) {
-        const range = window.length === 0 ? await next : await this.#soon(next);
-        if (range !== undefined && range.done === true) break;
-        const size = range === undefined ? 0 : range.value.byteEnd - range.value.byteStart;
-        const isFull = bytes + size > WINDOW_BYTES || window.length >= WINDOW_RANGES;
-        if (window.length > 0 && (range === undefined || isFull)) {
-          yield window;
-          window = [];
-          bytes = 0;
-        }
-        if (range === undefined) continue;
-        const last = window.at(-1);
-        const joined = last === undefined ? undefined : join(last, range.value);
-        if (joined === undefined) window.push(range.value);
-        else window[window.length - 1] = joined;
-        bytes += size;
-        next = ask();
-      }
-      if (window.length > 0) yield window;
-    } catch (error) {
-      // What came before it is good.
-      if (window.length > 0) yield window;
-      throw error;
-    } finally {
-      // Not waited for: whoever makes the ranges may be busy.
-      placed.return(undefined).catch(() => undefined);
-    }
-  }
-
-  /** Undefined if whoever makes the ranges keeps us waiting; to find out where one is takes as long as it takes. */
-  async #soon<T>(next: Promise<T>): Promise<T | undefined> {
-    for (;;) {
-      const range = await withPatience(next, PATIENCE_MS);
-      if (range !== undefined || !this.#isLocating) return range;
-    }
-  }
-
-  async *#place(
-    ranges: Iterable<ChunkRange> | AsyncIterable<ChunkRange>,
-  ): AsyncGenerator<PlacedRange, void, undefined> {
-    for await (const range of ranges) {
-      if (range.start >= range.end) continue;
-      this.#isLocating = true;
-      const placed = await this.#source.locate(range, this.#stop.signal);
-      this.#isLocating = false;
-      yield* placed;
-    }
   }
 
   async #run(fetch: Fetch): Promise<void> {
@@ -288,7 +190,7 @@ class RecordReader {
       const open = fetch.slots.filter((slot) => !slot.isDone).slice(0, this.#source.maxRanges);
       const first = open[0]?.placed;
       if (first === undefined) return;
-      const before = receivedBy(fetch);
+      const before = fetch.received;
       const wanted = open.map(({ position: start, placed: { byteEnd: end } }) => ({ start, end }));
       const fetched = await this.#source.fetch(first, wanted, this.#stop.signal);
       let problem: unknown;
@@ -299,7 +201,7 @@ class RecordReader {
         if (!isTransient(error)) throw error;
         problem = error;
       }
-      const hasBrought = receivedBy(fetch) > before;
+      const hasBrought = fetch.received > before;
       if (hasBrought) failures = 0;
       if (hasBrought && problem === undefined) continue;
       if (++failures > RETRIES) throw problem ?? broughtNothing(first, place);
@@ -312,9 +214,9 @@ class RecordReader {
   async #takeAll(fetch: Fetch, fetched: FetchedRanges): Promise<void> {
     let useless = 0;
     for await (const piece of piecesOf(fetched)) {
-      const before = receivedBy(fetch);
+      const before = fetch.received;
       await this.#take(fetch, piece);
-      useless += piece.bytes.length - (receivedBy(fetch) - before);
+      useless += piece.bytes.length - (fetch.received - before);
       const isDone = fetch.slots.every((slot) => slot.isDone);
       if (isDone && useless > MAX_USELESS_TAIL) return;
       if (useless > MAX_USELESS) throw broughtNothing((fetch.slots[0] as Slot).placed, this.#source.place);
@@ -325,13 +227,9 @@ class RecordReader {
   async #take(fetch: Fetch, { offset, bytes }: RangePiece): Promise<void> {
     for (let at = 0; at < bytes.length; ) {
       const position = offset + at;
-      const slot = fetch.slots.find((one) => !one.isDone && one.position === position);
+      const slot = fetch.waitingAt(position);
       if (slot === undefined) {
-        const next = fetch.slots.reduce(
-          (least, one) => (!one.isDone && one.position > position ? Math.min(least, one.position) : least),
-          offset + bytes.length,
-        );
-        at = next - offset;
+        at = fetch.nextWaiting(position, offset + bytes.length) - offset;
         continue;
       }
       const part = bytes.subarray(at, at + slot.placed.byteEnd - position);
@@ -375,53 +273,6 @@ class RecordReader {
     const wakers = this.#wakers;
     this.#wakers = [];
     for (const wake of wakers) wake();
-  }
-}
-
-function receivedBy({ slots }: Fetch): number {
-  return slots.reduce((sum, slot) => sum + slot.splitter.received, 0);
-}
-
-/** One range of the two, where the second begins in the xorb where the first ends, or is the same bytes once more. */
-function join(last: PlacedRange, next: PlacedRange): PlacedRange | undefined {
-  if (last.group !== next.group || next.start < last.start) return undefined;
-  const end = Math.max(last.end, next.end);
-  if (last.byteStart === next.byteStart && last.byteEnd === next.byteEnd) return { ...last, end };
-  const isNext = last.byteEnd === next.byteStart && last.to === next.from && last.end === next.start;
-  return isNext ? { ...last, end, to: next.to, byteEnd: next.byteEnd } : undefined;
-}
-
-/** Slots of one group in one request, as long as they do not overlap: nobody answers the same bytes twice well. */
-function groupSlots(slots: readonly Slot[], maxRanges: number): Fetch[] {
-  const fetches: Fetch[] = [];
-  const open = new Map<string, Fetch>();
-  for (const slot of slots) {
-    const { group, byteStart, byteEnd } = slot.placed;
-    let fetch = open.get(group);
-    const isFree = fetch?.slots.every(
-      ({ placed }) => byteEnd <= placed.byteStart || placed.byteEnd <= byteStart,
-    );
-    if (fetch === undefined || isFree !== true || fetch.slots.length >= maxRanges) {
-      fetch = { slots: [], bytes: 0 };
-      fetches.push(fetch);
-      open.set(group, fetch);
-    }
-    fetch.slots.push(slot);
-    fetch.bytes += byteEnd - byteStart;
-  }
-  return fetches;
-}
-
-/** `next`, or undefined if it takes longer than that. */
-async function withPatience<T>(next: Promise<T>, ms: number): Promise<T | undefined> {
-  let timer: NodeJS.Timeout | undefined;
-  const pause = new Promise<undefined>((resolve) => {
-    timer = setTimeout(resolve, ms, undefined);
-  });
-  try {
-    return await Promise.race([next, pause]);
-  } finally {
-    clearTimeout(timer);
   }
 }
 

@@ -228,6 +228,11 @@ export class StoreWriter {
     return true;
   }
 
+  /** Renews all that a sealed file consists of. False if some of it is gone. */
+  touchFile({ terms, shard }: StoredFile): boolean {
+    return terms.every(({ name }) => this.touchXorb(name)) && shard !== undefined && this.touchShard(shard);
+  }
+
   findFile(hash: Uint8Array): StoredFile | undefined {
     const file = this.#filesByHash.get(formatHash(hash));
     return (

@@ -1,37 +1,32 @@
 /**
  * Fetching files from another store into that of this machine.
  *
+ *     sizeIfPresent   what is here already
  *     FetchPlanner    which chunks are here, which are to be asked for
  *     StepQueue       what is planned: the store is told ranges ahead, of many files at once
- *     RecordCursor    records as they come; each is decoded and hashed before it is believed
+ *     PieceTaker      records as they come, decoded and hashed before they are believed, go to the writer
  *     WholeXorbs      xorbs of which all is wanted come as they are
- *     FetchedFile     puts them into the writer as they are stored there; the whole list proves the file
+ *     FetchedFile     the chunk list as it grows; all of it proves the file
  *
  * A file that fails is tried once more by itself, as the other store may have moved its chunks since it was
  * asked. What was fetched of it stays, so that nothing comes twice.
  */
-import { readSync } from 'node:fs';
-import { decompressChunk } from '../compress/scheme.ts';
-import { FormatError, Git2dbError } from '../errors.ts';
-import { blake3Keyed } from '../hash/blake3.ts';
-import { DATA_KEY } from '../hash/keys.ts';
+import { Git2dbError } from '../errors.ts';
 import { formatHash, hashesEqual } from '../hash/xet-hash.ts';
-import { planFile } from '../reconstruct/plan.ts';
-import type { LocalStore, StoredFile } from '../store/local-store.ts';
+import type { LocalStore } from '../store/local-store.ts';
 import { recoverDeadWriters } from '../store/recover.ts';
 import type { Store, StoreFile } from '../store/store.ts';
 import { StoreWriter, type WriterOptions } from '../store/writer.ts';
-import { recordStart, type XorbSource } from '../store/xorb-source.ts';
-import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/format.ts';
 import { throwIfAborted } from './abort.ts';
-import { FetchPlanner, type Piece } from './fetch-plan.ts';
+import { FetchPlanner } from './fetch-plan.ts';
 import { FetchedFile } from './fetched-file.ts';
 import { LearnedChunks } from './learned-chunks.ts';
 import { isOfAFile, Ledger, tellable } from './ledger.ts';
 import { linkableStore, linkFiles } from './link.ts';
 import { LocalChunks } from './local-chunks.ts';
-import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf } from './missing.ts';
-import { type ChunkRecord, RecordCursor } from './record-cursor.ts';
+import { FILES_AT_ONCE, findEach, isEmptyFile, slicesOf, wrongSize } from './missing.ts';
+import { PieceTaker } from './piece-taker.ts';
+import { sizeIfPresent } from './present-file.ts';
 import { type Step, StepQueue } from './step-queue.ts';
 import type { TransferOptions, TransferResult, WantedFile } from './transfer.ts';
 import { givesWhole, WholeXorbs } from './whole-xorbs.ts';
@@ -40,11 +35,6 @@ export interface FetchFilesOptions extends TransferOptions {
   /** How the local store is written. */
   readonly writer: WriterOptions;
 }
-
-/** Bytes that wait in memory for the next write. */
-const FLUSH_BYTES = 4 << 20;
-/** Chunks that are planned ahead for whole xorbs: as many as some of these have. */
-const WHOLE_CHUNKS_AHEAD = 12_288;
 
 /** A file on its way. */
 interface Job {
@@ -89,7 +79,6 @@ class FetchSession {
   readonly #options: FetchFilesOptions;
   /** Local xorbs that turned out to be damaged. */
   readonly #distrusted = new Set<string>();
-  #unflushed = 0;
 
   constructor(
     local: LocalStore,
@@ -111,28 +100,11 @@ class FetchSession {
    */
   settlePresent(files: readonly WantedFile[], state: 'sealed' | 'any'): WantedFile[] {
     return files.filter((file) => {
-      const size = isEmptyFile(file) ? 0 : this.#sizeIfComplete(file, state);
+      const size = isEmptyFile(file) ? 0 : sizeIfPresent(this.#local, this.#writer, file, state);
       if (size === undefined) return true;
       this.#ledger.settle(file, 'present', size);
       return false;
     });
-  }
-
-  #sizeIfComplete({ hash, size }: WantedFile, state: 'sealed' | 'any'): number | undefined {
-    for (const file of this.#local.findFiles(hash)) {
-      if (size !== undefined && file.size !== size) continue;
-      if (file.shard === undefined && state === 'sealed') continue;
-      if (isComplete(file) && this.#renew(file)) return file.size;
-    }
-    return undefined;
-  }
-
-  /** What another writer has not sealed yet is its to keep. */
-  #renew(file: StoredFile): boolean {
-    if (file.shard === undefined) return true;
-    return (
-      file.terms.every((term) => this.#writer.touchXorb(term.name)) && this.#writer.touchShard(file.shard)
-    );
   }
 
   async run(wanted: readonly WantedFile[]): Promise<void> {
@@ -172,7 +144,17 @@ class FetchSession {
     const learned = new LearnedChunks(isLast ? undefined : this.#local.layout.learned);
     const wholes = isLast ? undefined : this.#openWholes();
     const steps = new StepQueue<Job>(this.#steps(files, learned, wholes, isLast));
-    let cursor: RecordCursor | undefined;
+    const taker = new PieceTaker({
+      local: this.#local,
+      remote: this.#remote,
+      writer: this.#writer,
+      ledger: this.#ledger,
+      signal: this.#options.signal,
+      distrusted: this.#distrusted,
+      learned,
+      wholes,
+      steps,
+    });
     try {
       for (let step = await steps.peek(); step !== undefined; step = await steps.peek()) {
         const { job, piece } = step;
@@ -180,28 +162,16 @@ class FetchSession {
           if (job.isDropped) continue;
           if (step.failure !== undefined) throw step.failure;
           job.file ??= new FetchedFile(this.#writer, job.stored.size);
-          if (piece === undefined) {
-            await this.#finish(job, job.file);
-          } else if (piece.kind === 'there') {
-            cursor ??= this.#open(steps);
-            await this.#fetch(job.file, piece, cursor, steps, learned);
-          } else if (piece.kind === 'whole') {
-            void steps.planAhead(WHOLE_CHUNKS_AHEAD);
-            await this.#takeWhole(job.file, piece, wholes);
-          } else if (piece.kind === 'here') {
-            await this.#take(job.file, piece);
-          } else {
-            this.#takeAgain(job.file, piece, learned, wholes);
-          }
+          if (piece === undefined) await this.#finish(job, job.file, taker);
+          else await taker.take(job.file, piece);
         } catch (error) {
-          await this.#giveUp(job);
+          await this.#giveUp(job, taker);
           if (!isOfAFile(error)) throw error;
           if (isLast) this.#ledger.settle(job.wanted, 'failed', job.stored.size, error);
           else again.push(job.wanted);
           if (error.code === 'CONTENT_DAMAGED') learned.forget(job.stored.terms.map((term) => term.xorbHash));
           steps.stop();
-          await cursor?.close();
-          cursor = undefined;
+          await taker.close();
         } finally {
           steps.drop();
         }
@@ -210,7 +180,7 @@ class FetchSession {
     } finally {
       learned.save();
       steps.stop();
-      await cursor?.close().catch(() => {});
+      await taker.close().catch(() => {});
       await steps.close();
       await wholes?.close();
     }
@@ -224,11 +194,6 @@ class FetchSession {
       signal: this.#options.signal,
       onBytes: (bytes) => this.#ledger.moved(bytes),
     });
-  }
-
-  #open(steps: StepQueue<Job>): RecordCursor {
-    const records = this.#remote.readRecords(steps.ranges(), { signal: this.#options.signal });
-    return new RecordCursor(records, this.#remote.place, (run) => this.#ledger.moved(run.bytes.length));
   }
 
   /** All files, one after the other: their pieces, and an end. */
@@ -282,150 +247,11 @@ class FetchSession {
       );
     }
     if (wanted.size === undefined || wanted.size === stored.size) return undefined;
-    return new Git2dbError(
-      'CONTENT_DAMAGED',
-      `the pointer says ${wanted.size} bytes, file ${name} in ${this.#remote.place} has ${stored.size}: ` +
-        'the pointer was changed by hand or is damaged',
-      { data: { file: name, expected: wanted.size, found: stored.size } },
-    );
+    return wrongSize(wanted, stored, this.#remote.place);
   }
 
-  async #fetch(
-    file: FetchedFile,
-    piece: Piece & { readonly kind: 'there' },
-    cursor: RecordCursor,
-    steps: StepQueue<Job>,
-    learned: LearnedChunks,
-  ): Promise<void> {
-    const { xorbHash, start, end, footer } = piece;
-    for (let chunk = start; chunk < end; chunk++) {
-      if (!cursor.holds(xorbHash, chunk)) {
-        await steps.starve(cursor.await(xorbHash, chunk));
-        throwIfAborted(this.#options.signal);
-      }
-      const record = cursor.take(chunk);
-      const hash = hashOf(
-        record,
-        () => `chunk ${chunk} of xorb ${formatHash(xorbHash)} in ${this.#remote.place}`,
-      );
-      if (footer === undefined) learned.learn(xorbHash, chunk, hash);
-      else if (!hashesEqual(footer.hashes, 32 * chunk, hash, 0)) {
-        throw new Git2dbError(
-          'CONTENT_DAMAGED',
-          `chunk ${chunk} of xorb ${formatHash(xorbHash)} is damaged in ${this.#remote.place}, or was on its way: ` +
-            `expected ${formatHash(footer.hashes, 32 * chunk)}, found ${formatHash(hash)}`,
-          { data: { xorb: formatHash(xorbHash), chunk } },
-        );
-      }
-      await this.#put(file, hash, 0, record);
-      this.#ledger.advance(record.rawLength);
-    }
-  }
-
-  /** Stores a chunk, unless a file before has brought it: where chunk lists are not known beforehand, that may be. */
-  async #put(file: FetchedFile, hashes: Uint8Array, offset: number, record: ChunkRecord): Promise<void> {
-    const writer = this.#writer;
-    const known = writer.findChunk(hashes, offset);
-    if (known !== undefined) {
-      file.add(hashes, offset, record.rawLength, atLocal(known));
-      return;
-    }
-    const { payload, scheme, rawLength } = record;
-    if (!writer.fits(rawLength, payload.length)) await writer.settle();
-    file.add(hashes, offset, rawLength, atLocal(writer.put(hashes, offset, payload, scheme, rawLength)));
-    const isDue = file.wrote(payload.length + CHUNK_HEADER_SIZE);
-    this.#unflushed += payload.length;
-    if (this.#unflushed < FLUSH_BYTES && !isDue) return;
-    this.#unflushed = 0;
-    // The disk takes it while more comes.
-    await writer.flushAhead();
-    if (!isDue) return;
-    await writer.settle();
-    file.commitSegment();
-  }
-
-  async #takeWhole(
-    file: FetchedFile,
-    { xorbHash, footer }: Piece & { readonly kind: 'whole' },
-    wholes: WholeXorbs | undefined,
-  ): Promise<void> {
-    if (wholes === undefined) throw new Error('a whole xorb was planned, and nobody brings it');
-    await wholes.take(footer);
-    const { count, hashes, rawEnds } = footer;
-    for (let index = 0; index < count; index++) {
-      const rawLength = (rawEnds[index] as number) - (index === 0 ? 0 : (rawEnds[index - 1] as number));
-      file.add(hashes, 32 * index, rawLength, { xorbHash, local: 0, index });
-      this.#ledger.advance(rawLength);
-    }
-  }
-
-  async #take(
-    file: FetchedFile,
-    { xorbHash, start, end, copy }: Piece & { readonly kind: 'here' },
-  ): Promise<void> {
-    const source = this.#local.openXorb(xorbHash);
-    for (let i = start; i < end; i++) {
-      const rawLength = (source.rawEnds[i] as number) - (i === 0 ? 0 : (source.rawEnds[i - 1] as number));
-      if (copy) await this.#put(file, source.hashes, 32 * i, this.#read(xorbHash, source, i));
-      else file.add(source.hashes, 32 * i, rawLength, { xorbHash, local: 0, index: i });
-      this.#ledger.advance(rawLength);
-    }
-  }
-
-  /** A record of this store, verified. */
-  #read(xorbHash: Uint8Array, source: XorbSource, chunk: number): ChunkRecord {
-    const start = recordStart(source, chunk);
-    const bytes = Buffer.allocUnsafe((source.recordEnds[chunk] as number) - start);
-    try {
-      for (let done = 0; done < bytes.length; ) {
-        const n = readSync(source.fd, bytes, done, bytes.length - done, start + done);
-        if (n === 0) throw new FormatError('INVALID_XORB', `${source.path} ends early`, start + done);
-        done += n;
-      }
-      const record = { ...decodeChunkHeader(bytes, 0, start), payload: bytes.subarray(CHUNK_HEADER_SIZE) };
-      const hash = hashOf(record, () => `chunk ${chunk} of ${source.path}`);
-      if (hashesEqual(hash, 0, source.hashes, 32 * chunk)) return record;
-      throw new FormatError('CONTENT_DAMAGED', `chunk ${chunk} of ${source.path} is damaged`, start);
-    } catch (error) {
-      // The next try gets it from the other store.
-      this.#distrusted.add(formatHash(xorbHash));
-      throw error;
-    }
-  }
-
-  #takeAgain(
-    file: FetchedFile,
-    piece: Piece & { readonly kind: 'again' },
-    learned: LearnedChunks,
-    wholes: WholeXorbs | undefined,
-  ): void {
-    const { xorbHash, start, end, footer } = piece;
-    for (let i = start; i < end; i++) {
-      const hash = footer?.hashes.subarray(32 * i, 32 * i + 32) ?? learned.find(xorbHash, i);
-      const whole = hash && wholes?.find(hash, 0);
-      if (hash !== undefined && whole !== undefined) {
-        const { rawLength, index } = whole;
-        file.add(hash, 0, rawLength, { xorbHash: whole.xorbHash, local: 0, index });
-        this.#ledger.advance(rawLength);
-        continue;
-      }
-      const known = hash && this.#writer.findChunk(hash, 0);
-      if (hash === undefined || known === undefined) {
-        throw new Git2dbError(
-          'CONTENT_MISSING',
-          `chunk ${i} of xorb ${formatHash(xorbHash)} was to come with another file, which failed`,
-        );
-      }
-      const { rawEnds } = known.xorb;
-      const rawLength = (rawEnds[known.index] as number) - (rawEnds[known.index - 1] ?? 0);
-      file.add(hash, 0, rawLength, atLocal(known));
-      this.#ledger.advance(rawLength);
-    }
-  }
-
-  async #finish({ wanted, stored }: Job, file: FetchedFile): Promise<void> {
-    await this.#writer.settle();
-    this.#unflushed = 0;
+  async #finish({ wanted, stored }: Job, file: FetchedFile, taker: PieceTaker): Promise<void> {
+    await taker.settle();
     if (file.size !== stored.size) {
       throw new Git2dbError(
         'REMOTE_INVALID',
@@ -444,42 +270,11 @@ class FetchSession {
     return isFree ? stored.sha256 : undefined;
   }
 
-  async #giveUp(job: Job): Promise<void> {
+  async #giveUp(job: Job, taker: PieceTaker): Promise<void> {
     job.isDropped = true;
-    this.#unflushed = 0;
     // A write that failed is forgotten with the rest; the one that cannot be made, made again, says so.
-    await this.#writer.settle().catch(() => {});
+    await taker.settle().catch(() => {});
     this.#writer.rollback();
     this.#ledger.advance(-(job.file?.size ?? 0));
   }
-}
-
-function isComplete(file: StoredFile): boolean {
-  try {
-    planFile(file);
-    return true;
-  } catch (error) {
-    if (error instanceof Git2dbError) return false;
-    throw error;
-  }
-}
-
-/** Chunk hash of a record's content. Throws CONTENT_DAMAGED when it cannot be decoded; `name` is for that. */
-function hashOf(record: ChunkRecord, name: () => string): Uint8Array {
-  try {
-    return blake3Keyed(DATA_KEY, decompressChunk(record.scheme, record.payload, record.rawLength));
-  } catch (error) {
-    if (!(error instanceof Git2dbError)) throw error;
-    throw new Git2dbError('CONTENT_DAMAGED', `${name()} cannot be decoded: ${error.message}`, {
-      cause: error,
-    });
-  }
-}
-
-function atLocal(place: { readonly xorb: { readonly number: number }; readonly index: number }): {
-  xorbHash: undefined;
-  local: number;
-  index: number;
-} {
-  return { xorbHash: undefined, local: place.xorb.number, index: place.index };
 }

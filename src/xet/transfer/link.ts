@@ -6,7 +6,6 @@
  * Not where it would cost space: a xorb of which little is wanted, or whose chunks are mostly there, is not linked;
  * its files go the general way.
  */
-import { createHash } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { Downloader } from '../download.ts';
@@ -21,7 +20,7 @@ import type { LocalStore, StoredFile, StoredTerm } from '../store/local-store.ts
 import type { Store } from '../store/store.ts';
 import type { StoreWriter } from '../store/writer.ts';
 import { rawBytesBetween } from '../store/xorb-source.ts';
-import { throwIfAborted } from './abort.ts';
+import { digestOf, readWindows } from './local-content.ts';
 import type { WantedFile } from './transfer.ts';
 
 /** A xorb of which less than this part is wanted and new is not linked. */
@@ -149,18 +148,6 @@ async function verifyXorb(
   }
 }
 
-async function* readWindows(
-  downloader: Downloader,
-  plan: ReadPlan,
-  signal: AbortSignal | undefined,
-): AsyncGenerator<readonly Uint8Array[]> {
-  for (const { chunks } of downloader.read(plan)) {
-    yield chunks;
-    await new Promise((done) => setImmediate(done));
-    throwIfAborted(signal);
-  }
-}
-
 async function sha256Of(
   downloader: Downloader,
   wanted: WantedFile,
@@ -170,8 +157,5 @@ async function sha256Of(
 ): Promise<string | undefined> {
   const known = wanted.sha256 ?? file.record?.sha256;
   if (known !== undefined || withSha256 !== true) return known;
-  const digest = createHash('sha256');
-  for await (const chunks of readWindows(downloader, plan, signal))
-    for (const chunk of chunks) digest.update(chunk);
-  return digest.digest('hex');
+  return digestOf(downloader, plan, signal);
 }

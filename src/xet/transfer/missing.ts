@@ -1,6 +1,6 @@
 /** Questions about many files, put to a store in batches. */
-import type { Git2dbError } from '../errors.ts';
-import { isZeroHash } from '../hash/xet-hash.ts';
+import { Git2dbError } from '../errors.ts';
+import { formatHash, isZeroHash } from '../hash/xet-hash.ts';
 import type { CallOptions, Store, StoreFile } from '../store/store.ts';
 import { isOfAFile } from './ledger.ts';
 import type { WantedFile } from './transfer.ts';
@@ -56,4 +56,14 @@ export async function missingFiles(
 /** The hashes of some files, for `findFiles`. */
 export function hashesOf(files: readonly WantedFile[]): Uint8Array[] {
   return files.map((file) => file.hash);
+}
+
+/** For a file that the store at `place` has in another size than it should be. */
+export function wrongSize({ hash, size }: WantedFile, stored: StoreFile, place: string): Git2dbError {
+  const name = formatHash(hash);
+  return new Git2dbError(
+    'CONTENT_DAMAGED',
+    `the pointer says ${size} bytes, file ${name} in ${place} has ${stored.size}: the pointer was changed by hand or is damaged`,
+    { data: { file: name, expected: size, found: stored.size } },
+  );
 }

@@ -90,6 +90,24 @@ function endOf(run: ChunkRun): number {
   return run.at + run.count;
 }
 
+/** The parts of `runs` that lie in chunks [start, end), counted from `start`. */
+export function runsWithin(runs: readonly ChunkRun[], start: number, end: number): ChunkRun[] {
+  const within: ChunkRun[] = [];
+  for (const run of runs) {
+    const first = Math.max(run.at, start);
+    const last = Math.min(run.at + run.count, end);
+    if (first < last) {
+      within.push({
+        at: first - start,
+        count: last - first,
+        xorbHash: run.xorbHash,
+        start: run.start + (first - run.at),
+      });
+    }
+  }
+  return within;
+}
+
 /** The terms by which the other store has the file, with the proofs that a shard needs; undefined if they do not fit. */
 export function termsOfStored(
   list: ChunkList,
