@@ -208,6 +208,11 @@ export class CasStore implements Store {
   }
 
   /** Asks whether it is there only after a failure: whoever sends many has asked before. */
+  /** Git2db's own servers do. */
+  verifiesXorbs(options: CallOptions = {}): Promise<boolean> {
+    return this.hasExtensions(options);
+  }
+
   async putXorb(xorb: XorbUpload, options: CallOptions = {}): Promise<boolean> {
     this.#checkWritable();
     const { footer } = xorb;
