@@ -41,6 +41,7 @@ export class DelayedFiles {
   #list(): Buffer[] {
     const paths = this.#queue.list(({ wanted }) => this.#isSettled(wanted));
     if (paths.length === 0) return paths;
+    this.#context.expect(paths.length);
     const { readAhead } = this.#context.content;
     for (const path of paths) readAhead.add((this.#queue.get(path) as GivenContent).file);
     readAhead.start();

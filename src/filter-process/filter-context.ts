@@ -9,17 +9,31 @@ export type Report = (message: string) => void;
 /** Which pointers a filter writes and reads. */
 export type PointerKind = 'xet' | 'lfs';
 
+/** From so many on, handing them over quicker is worth the time to prepare for it. */
+const MANY_FILES = 100;
+
 export class FilterContext {
   readonly kind: PointerKind;
   readonly report: Report;
   readonly #loadConfig: () => FilterConfig;
+  readonly #widenOutput: () => void;
+  #isWide = false;
   #content: Content | undefined;
   #fetcher: ContentFetcher | undefined;
   #staged: StagedPointers | undefined;
 
-  /** `loadConfig` is called once, at the first file; `report` prints a line for the user. */
-  constructor(loadConfig: () => FilterConfig, report: Report, kind: PointerKind) {
+  /**
+   * `loadConfig` is called once, at the first file; `report` prints a line for the user; `widenOutput` is called
+   * once, before the first of many files.
+   */
+  constructor(
+    loadConfig: () => FilterConfig,
+    report: Report,
+    kind: PointerKind,
+    widenOutput: () => void = () => {},
+  ) {
     this.#loadConfig = loadConfig;
+    this.#widenOutput = widenOutput;
     this.report = report;
     this.kind = kind;
   }
@@ -41,6 +55,13 @@ export class FilterContext {
   get staged(): StagedPointers {
     this.#staged ??= new StagedPointers(this.config);
     return this.#staged;
+  }
+
+  /** So many files will be asked for, one after the other. */
+  expect(files: number): void {
+    if (this.#isWide || files < MANY_FILES) return;
+    this.#isWide = true;
+    this.#widenOutput();
   }
 
   /** Whether missing content may be fetched. */

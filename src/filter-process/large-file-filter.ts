@@ -26,9 +26,9 @@ export class LargeFileFilter implements Converter {
   /** Requests come one after another, so one spool is in use at a time. */
   readonly #spoolMemory = createSpoolMemory();
 
-  /** `loadConfig` is called once, at the first file; `report` prints a line for the user. */
-  constructor(loadConfig: () => FilterConfig, report: Report, kind: PointerKind = 'xet') {
-    this.#context = new FilterContext(loadConfig, report, kind);
+  /** As `FilterContext`. */
+  constructor(loadConfig: () => FilterConfig, report: Report, kind: PointerKind, widenOutput?: () => void) {
+    this.#context = new FilterContext(loadConfig, report, kind, widenOutput);
     this.#delayed = new DelayedFiles(this.#context);
     this.#giver = new ContentGiver(this.#context, this.#summary);
   }

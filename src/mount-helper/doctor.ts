@@ -4,13 +4,13 @@
  */
 import { accessSync, constants, readFileSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { loadSystemLibrary } from '../native/library.ts';
 import { messageOf } from '../xet/errors.ts';
 import { findProgram } from './find-program.ts';
 import { isCallers, listMounts, type MountList } from './list.ts';
 import { findLitter } from './mount-records.ts';
 import { showPath } from './path.ts';
 import { type RecordPlaces, recordPlaces } from './record-places.ts';
-import { loadSystemLibrary } from './system/library.ts';
 import { findUsernsLimits } from './userns-limits.ts';
 
 /** `problem`: mounts fail, or are broken. `warning`: something that not everybody needs is missing. */

@@ -8,6 +8,7 @@
  */
 import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
+import { endServers } from './end-servers.ts';
 import { findHolders, findInside, formatHolders, type Holder } from './holders.ts';
 import { findListed, type ListedMount, listMounts, notMounted } from './list.ts';
 import type { MountOptions } from './mount-options.ts';
@@ -197,22 +198,18 @@ async function endFuse(
     throw busyWith(listed, findHolders(entry), 'end these first, or: git2db-mount umount --lazy, or --force');
   }
   if (code < 0) throw failed(listed, code);
+  let note: string | undefined;
   if (force === true) for (const process of processes) await endProcess(process);
   else if (lazy === true) {
     const waiting = await stillAlive(processes, 200);
     if (waiting.length > 0) return stays(merged, waiting);
   } else {
-    const waiting = await stillAlive(processes, timeoutMs);
-    if (waiting.length > 0) {
-      throw busy(
-        listed,
-        `${stays(merged, waiting)}, in another mount namespace; unmount it there, or: ` +
-          `git2db-mount umount --force ${showPath(merged)}`,
-      );
-    }
+    const { left, holders, wereTold } = await endServers(entry, processes, timeoutMs);
+    if (left.length > 0) throw busyElsewhere(listed, left, holders);
+    if (wereTold && record?.options.volatile === true) note = settleVolatile(record.options);
   }
   if (record !== undefined) removeRecord(places, record.id);
-  return undefined;
+  return note;
 }
 
 /** Takes a mount whose server is gone out of the tree; its record stays. Throws MOUNT_FAILED. */
@@ -293,6 +290,20 @@ function busyWith(listed: ListedMount, holders: readonly Holder[], remedy: strin
 
 function busy({ merged }: ListedMount, message: string, holders: readonly Holder[] = []): Git2dbError {
   return new Git2dbError('MOUNT_BUSY', message, { data: { merged, holders } });
+}
+
+function busyElsewhere(
+  listed: ListedMount,
+  servers: readonly ProcessIdentity[],
+  holders: readonly Holder[],
+): Git2dbError {
+  const users = holders.length === 0 ? '' : `, by ${formatHolders(holders)}`;
+  return busy(
+    listed,
+    `${stays(listed.merged, servers)}, in another mount namespace${users}; unmount it there, or: ` +
+      `git2db-mount umount --force ${showPath(listed.merged)}`,
+    holders,
+  );
 }
 
 function elsewhere({ merged, record }: ListedMount): Git2dbError {

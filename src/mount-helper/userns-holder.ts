@@ -8,21 +8,22 @@
  */
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
 import { setTimeout as pause } from 'node:timers/promises';
+import { callAsync } from '../native/library.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { readCaller } from './caller.ts';
 import { findInside } from './holders.ts';
 import { kernelBackend } from './kernel-overlay.ts';
-import { mountedRecord, readRecords, recordFile, writeRecord } from './mount-records.ts';
+import { type MountRecord, mountedRecord, readRecords, recordFile, writeRecord } from './mount-records.ts';
 import { findMount, readMountTable } from './mount-table.ts';
 import { endVolatileAt } from './overlay/volatile-mark.ts';
 import { ownNamespaces } from './process-identity.ts';
-import type { RecordPlaces } from './record-places.ts';
-import { MNT_DETACH, POLLERR, UMOUNT_NOFOLLOW, umount2 } from './system/kernel.ts';
+import { MNT_DETACH, POLLERR, prctl, UMOUNT_NOFOLLOW, umount2 } from './system/kernel.ts';
 import { cString } from './system/libc.ts';
-import { callAsync } from './system/library.ts';
 import { decodeHolderRequest, type HolderAnswer, type HolderRequest, SOCKET_FD } from './userns-protocol.ts';
 
 const POLLPRI = 2;
+const PR_SET_PDEATHSIG = 1;
+const SIGTERM = 15;
 const LOOK_AGAIN_MS = 250;
 
 async function main(): Promise<number> {
@@ -41,6 +42,8 @@ async function main(): Promise<number> {
     isEnding = true;
   };
   process.on('SIGTERM', end);
+  // A mount that is only tried is in no record: nobody else would ever end it.
+  if (answer.ok && !isRecorded(request)) prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (!tell(answer)) end();
   if (!answer.ok) return 1;
   await untilUnmounted(request);
@@ -61,7 +64,8 @@ function tell(answer: HolderAnswer): boolean {
   }
 }
 
-async function mountHere({ options, isMergedEmpty, places, recordFile: file }: HolderRequest) {
+async function mountHere(request: HolderRequest) {
+  const { options, isMergedEmpty, places, recordFile: file } = request;
   const mounted = await kernelBackend.mount({
     options,
     isMergedEmpty,
@@ -76,7 +80,7 @@ async function mountHere({ options, isMergedEmpty, places, recordFile: file }: H
   if (!isMounted(options.merged)) {
     throw new Git2dbError('MOUNT_FAILED', 'the mount does not show in the table of its namespace');
   }
-  recordHolder(places, file);
+  recordHolder(request);
   return mounted;
 }
 
@@ -84,9 +88,17 @@ async function mountHere({ options, isMergedEmpty, places, recordFile: file }: H
  * The command does the same, and may be killed before: the mount would then be in no table that anybody
  * looks at, and in no record. A mount that is only tried has none.
  */
-function recordHolder(places: RecordPlaces, file: string): void {
-  const planned = readRecords(places).records.find(({ id }) => recordFile(places, id) === file);
-  if (planned !== undefined) writeRecord(places, mountedRecord(planned, process.pid));
+function recordHolder(request: HolderRequest): void {
+  const planned = recordOf(request);
+  if (planned !== undefined) writeRecord(request.places, mountedRecord(planned, process.pid));
+}
+
+function isRecorded(request: HolderRequest): boolean {
+  return recordOf(request) !== undefined;
+}
+
+function recordOf({ places, recordFile: file }: HolderRequest): MountRecord | undefined {
+  return readRecords(places).records.find(({ id }) => recordFile(places, id) === file);
 }
 
 function refusal(error: unknown): HolderAnswer {

@@ -32,6 +32,8 @@ export class ReadAhead {
   /** Of files for which threads pay. */
   #bytes = 0;
   #pump: WindowPump | undefined;
+  /** Other threads read. */
+  #isParallel = false;
   /** The file being fed to the pump, and its windows. */
   #feeding: { readonly file: QueuedFile; readonly windows: Iterator<Window> } | undefined;
   #next = 0;
@@ -47,20 +49,23 @@ export class ReadAhead {
 
   /** Starts reading the first files, as far as there is room. */
   start(): void {
-    this.#pump ??= this.#downloader.pump(this.#bytes >= PARALLEL_BYTES);
+    if (this.#pump === undefined) {
+      this.#isParallel = this.#bytes >= PARALLEL_BYTES;
+      this.#pump = this.#downloader.pump(this.#isParallel);
+    }
     this.#feed(this.#pump);
   }
 
   /** Does a little of what will be asked for, while whoever asks is busy with what it got. */
   work(): void {
     if (this.#pump === undefined) return;
-    this.#feed(this.#pump);
+    this.#feed(this.#pump, this.#isParallel ? undefined : 1);
     this.#pump.work();
   }
 
   /** Verified windows of a file. Throws what its plan or a window throws. Files out of turn are read alone. */
   *read(file: QueuedFile): Generator<VerifiedWindow> {
-    this.start();
+    if (this.#pump === undefined) this.start();
     const pump = this.#pump as WindowPump;
     this.#skipDone(pump);
     if (this.#files[0] !== file) {
@@ -70,7 +75,8 @@ export class ReadAhead {
     }
     try {
       for (;;) {
-        this.#feed(pump);
+        // Alone, this thread finds out about the next files when nobody waits for it: see work().
+        if (this.#isParallel || (file.queued === 0 && !file.fed)) this.#feed(pump);
         if (file.queued === 0) break;
         file.queued--;
         yield pump.take();
@@ -92,9 +98,10 @@ export class ReadAhead {
     }
   }
 
-  #feed(pump: WindowPump): void {
-    if (!pump.isHungry) return;
-    while (pump.hasRoom) {
+  /** Adds `most` windows, or as many as there is room for once there is room for several. */
+  #feed(pump: WindowPump, most?: number): void {
+    if (most === undefined && !pump.isHungry) return;
+    for (let added = 0; pump.hasRoom && added !== most; ) {
       if (this.#feeding === undefined) {
         const file = this.#files[this.#next];
         if (file === undefined) return;
@@ -118,6 +125,7 @@ export class ReadAhead {
         }
         pump.add(window.value);
         file.queued++;
+        added++;
       } catch (error) {
         file.failure = error;
         file.fed = true;

@@ -356,7 +356,7 @@ test.serial(
 
 // PID namespaces
 
-const UNSHARE = ['unshare', '--pid', '--fork', '--kill-child', '--mount-proc'];
+const UNSHARE = ['unshare', '--propagation', 'slave', '--pid', '--fork', '--kill-child', '--mount-proc'];
 const noNamespaces = reasonNot(() =>
   execFileSync(UNSHARE[0]!, [...UNSHARE.slice(1), 'true'], { stdio: 'ignore' }),
 );

@@ -14,7 +14,7 @@ import * as op from '../../src/mount-helper/fuse/opcodes.ts';
 import { EBADF, EINTR, EIO } from '../../src/mount-helper/system/errno.ts';
 import { EFD_CLOEXEC, eventfd } from '../../src/mount-helper/system/kernel.ts';
 import { close, fcntl, read, write } from '../../src/mount-helper/system/libc.ts';
-import { bindAll } from '../../src/mount-helper/system/library.ts';
+import { bindAll } from '../../src/native/library.ts';
 import { name, parseReply, recordingFileSystem, request, u32, u64 } from './helpers/frames.ts';
 import { scratch } from './helpers/scratch.ts';
 

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readlinkSync } from 'node:fs';
+import { readFileSync, readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { bytes, pythonProgram } from './helpers/driver.ts';
 import { isRunning, listedMount, recordFiles, until } from './helpers/mount-list.ts';
@@ -358,3 +358,88 @@ mkdir "$m" && "$@" --backend ${subject.backend} -o lowerdir=${sandbox.lowers[0]}
 );
 
 if (!SUBJECTS.some((subject) => ours(subject))) test('no subject of ours is tested here', (t) => t.pass());
+
+/** A shell in a mount namespace of its own, made while the mount is there; `script` is what it does. */
+async function otherNamespace(
+  t: ExecutionContext,
+  { subject, env, merged }: MountSandbox,
+  script: string,
+): Promise<ChildProcess> {
+  const unshare = subject.isRoot
+    ? ['unshare', '--mount']
+    : ['unshare', '--user', '--map-root-user', '--mount'];
+  const words = [...subject.prefix, ...unshare, 'sh', '-c', script, 'sh', merged];
+  const child = spawn(words[0]!, words.slice(1), { env, cwd: '/', stdio: ['ignore', 'pipe', 'inherit'] });
+  t.teardown(() => child.kill('SIGKILL'));
+  await once(child.stdout!, 'data');
+  return child;
+}
+
+mountTest(
+  'a mount ends though another namespace has inherited it, where nobody uses it',
+  async (t, create) => {
+    const sandbox = await create(LAYERS);
+    await sandbox.mount(['volatile']);
+    await sandbox.calls.writeFile(sandbox.path('new'), 'written\n');
+    await sandbox.endDrivers();
+    const { pids } = (await listedMount(sandbox))!;
+    await otherNamespace(t, sandbox, 'echo there; exec sleep 1000');
+    const run = await sandbox.program('umount', sandbox.merged);
+    t.is(run.status, 0, run.stderr);
+    t.is(run.stderr, '');
+    t.deepEqual(pids.filter(isRunning), []);
+    t.deepEqual(recordFiles(sandbox), []);
+    await sandbox.mount();
+    t.is(await sandbox.calls.readFile(sandbox.path('new')), 'written\n');
+    await sandbox.unmount();
+  },
+  ({ backend }) => backend === 'fuse',
+);
+
+mountTest(
+  'a mount that is used in another namespace stays there, and it is told by whom',
+  async (t, create) => {
+    const sandbox = await create(LAYERS);
+    await sandbox.mount();
+    const { pids } = (await listedMount(sandbox))!;
+    const script =
+      'exec 3>>"$1/file"; echo there; read line <"$1/../store/go"; echo more >&3; exec 3>&-; exec sleep 1000';
+    await runCommand([...sandbox.subject.prefix, 'mkfifo', `${sandbox.dir}/store/go`], sandbox.env);
+    const other = await otherNamespace(t, sandbox, script);
+    const run = await sandbox.program('umount', sandbox.merged);
+    t.is(run.status, BUSY, run.stderr);
+    t.regex(
+      run.stderr,
+      new RegExp(`another mount namespace, by process ${other.pid} \\(sh .*, open file\\)`),
+    );
+    t.is(run.stderr.trim().split('\n').length, 1);
+    t.true(pids.every(isRunning));
+    await runCommand(['sh', '-c', 'echo go > "$1"', 'sh', `${sandbox.dir}/store/go`], sandbox.env);
+    await until('it has written', () => readFileSync(`${sandbox.upper}/file`, 'utf8') === 'below\nmore\n');
+    await ended(other);
+    await until('the server has ended', () => !pids.some(isRunning));
+    await sandbox.mount();
+    t.is(await sandbox.calls.readFile(sandbox.path('file')), 'below\nmore\n');
+    await sandbox.unmount();
+  },
+  ({ backend }) => backend === 'fuse',
+);
+
+mountTest(
+  'a mount that was bound elsewhere in another namespace is left to that',
+  async (t, create) => {
+    const sandbox = await create(LAYERS);
+    await sandbox.mount();
+    await runCommand([...sandbox.subject.prefix, 'mkdir', `${sandbox.dir}/store/elsewhere`], sandbox.env);
+    const script = 'mount --bind "$1" "$1/../store/elsewhere" && echo there && exec sleep 1000';
+    const other = await otherNamespace(t, sandbox, script);
+    const { pids } = (await listedMount(sandbox))!;
+    const run = await sandbox.program('umount', sandbox.merged);
+    t.is(run.status, BUSY, run.stderr);
+    t.regex(run.stderr, /in another mount namespace; unmount it there/);
+    t.true(pids.every(isRunning));
+    await ended(other);
+    await until('the server has ended', () => !pids.some(isRunning));
+  },
+  ({ backend }) => backend === 'fuse',
+);

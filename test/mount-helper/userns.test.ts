@@ -1,4 +1,4 @@
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
 import test from 'ava';
@@ -203,6 +203,37 @@ mountTest(
     t.is(left.stdout, '');
     await sandbox.mount();
     await sandbox.unmount();
+  },
+  isUserns,
+);
+
+mountTest(
+  'a probe that is killed leaves no holder behind',
+  async (t, create) => {
+    const sandbox = await create(LAYERS);
+    const only = `${sandbox.dir}/bin`;
+    await runCommand(['mkdir', only], sandbox.env);
+    await runCommand(['sh', '-c', `printf '#!/bin/sh\\nexec sleep 1000\\n' > ${only}/nsenter`], sandbox.env);
+    await runCommand(['chmod', '755', `${only}/nsenter`], sandbox.env);
+    const env = { ...sandbox.env, PATH: `${only}:${sandbox.env.PATH}` };
+    const [program, ...args] = [
+      ...sandbox.subject.prefix,
+      ...sandbox.programCommand('probe', '--backend', 'userns', `${sandbox.dir}/store`),
+    ];
+    const probe = spawn(program!, args, { env, cwd: '/', stdio: 'ignore' });
+    t.teardown(() => probe.kill('SIGKILL'));
+    const childrenOf = (pid: number, pattern: string) =>
+      spawnSync('pgrep', ['-P', String(pid), '-f', pattern], { encoding: 'utf8' })
+        .stdout.split('\n')
+        .filter(Boolean)
+        .map(Number);
+    await until('it tries to go in', () => childrenOf(probe.pid!, 'sleep 1000').length > 0);
+    const [holder] = childrenOf(probe.pid!, 'userns-holder');
+    const [trying] = childrenOf(probe.pid!, 'sleep 1000');
+    t.teardown(() => process.kill(trying!, 'SIGKILL'));
+    t.true(isRunning(holder!));
+    probe.kill('SIGKILL');
+    await until('its holder has ended', () => !isRunning(holder!));
   },
   isUserns,
 );

@@ -1,4 +1,5 @@
 /** The CAS API of the server: as our client sees it (the contract of stores), and as bytes on the wire. */
+import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import test from 'ava';
 import { startServer } from '../../src/server/server.ts';
@@ -15,7 +16,7 @@ import { pushFiles } from '../../src/xet/transfer/push.ts';
 import { decodeChunks } from '../../src/xet/xorb/chunk-range.ts';
 import { encodeFooter } from '../../src/xet/xorb/format.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
-import { createStore, randomBytes } from '../helpers/store-sandbox.ts';
+import { chunkRun, createStore, randomBytes } from '../helpers/store-sandbox.ts';
 import { storeContract } from '../xet/store/store-contract.ts';
 import { createServerRig, SERVER_KEY, type ServerRig } from './rig.ts';
 
@@ -203,6 +204,38 @@ test('a xorb is taken with and without its footer, and refused when it is not wh
   t.deepEqual((await put(records)).json(), { was_inserted: false });
   const stored = await rig.ask('GET', `/v1/xorbs/default/${term!.name}`);
   t.true(stored.body.subarray(0, size).equals(records));
+});
+
+test('content that is damaged at the client is found by the server, and told of by the client, file by file', async (t) => {
+  const rig = await createServerRig(t);
+  const source = createStore(t);
+  const contents = [randomBytes('large', 40 << 20), ...[1, 2, 3].map((seed) => chunkRun(`d${seed} `, 0, 20))];
+  const files = (await source.add(...contents)).map(({ hash }) => ({ hash: parseHash(hash) }));
+  const flip = (file: number, chunk: number) => {
+    const [term] = source.open().findFile(files[file]!.hash)!.terms;
+    const { path, recordEnds } = term!.open();
+    const bytes = readFileSync(path);
+    bytes[(recordEnds[term!.start + chunk - 1] ?? 0) + 60]! ^= 1;
+    writeFileSync(path, bytes);
+  };
+  // The first is refused while most of it is still under way.
+  flip(0, 1);
+  flip(2, 7);
+  const client = await rig.client();
+  t.true(await client.verifiesXorbs());
+  const pushed = await pushFiles(source.open(), client, files);
+  const codes = pushed.files.map(({ error }) => error?.code);
+  t.deepEqual(codes, ['CONTENT_DAMAGED', undefined, 'CONTENT_DAMAGED', undefined]);
+  t.regex(
+    pushed.files[0]!.error!.message,
+    /^xorb [0-9a-f]{64} is damaged here: chunk 1: its bytes have the hash/,
+  );
+  t.regex(pushed.files[2]!.error!.message, /is damaged here: chunk \d+: its bytes have the hash/);
+  const there = await rig.store.findFiles(files.map(({ hash }) => hash));
+  t.deepEqual(
+    there.map((file) => file !== undefined),
+    [false, true, false, true],
+  );
 });
 
 test('a shard is refused unless its xorbs are there and it is true, SHA-256 included', async (t) => {

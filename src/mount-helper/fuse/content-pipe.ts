@@ -6,8 +6,10 @@
  * The header comes first and names the length, so the file is asked for its size before. Should it be cut
  * off in between, what is in the pipe is thrown away and the answer takes the ordinary way.
  */
+
+import { raisePipeCapacity } from '../../native/pipe-capacity.ts';
 import { ENODEV, ENOENT } from '../system/errno.ts';
-import { type Pipe, pipe, raisePipeCapacity, splice } from '../system/kernel.ts';
+import { type Pipe, pipe, splice } from '../system/kernel.ts';
 import { close, lseek, SEEK_END, write } from '../system/libc.ts';
 import { REPLY_HEADER } from './protocol.ts';
 

@@ -50,6 +50,7 @@ export function openOverlay(request: ServerRequest, services: ServerServices): F
     namespace,
     waiting: services.waiting,
     backing: services.backing,
+    openHandles: services.openHandles,
     uid: process.geteuid!(),
     gid: process.getegid!(),
     openDirectories: Math.min(Math.floor(services.openFiles / DIRECTORIES_SHARE), DIRECTORIES_MAX),

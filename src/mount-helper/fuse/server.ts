@@ -4,11 +4,15 @@
  * wait for the process itself.
  *
  *     SIGTERM SIGINT SIGHUP   unmounts; while somebody uses the mount it is taken out of the tree and
- *                             served until they end. A second signal cuts them off
+ *                             served until they end. A second signal cuts them off. When the mount has
+ *                             been taken out already, and only copies of it are left in other mount
+ *                             namespaces, the server ends as soon as nobody has a file open
  */
 import { closeSync, readdirSync, rmSync } from 'node:fs';
 import { setPriority } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { MessageChannel, Worker } from 'node:worker_threads';
+import { readMountTable } from '../mount-table.ts';
 import { errnoMessage } from '../system/errno.ts';
 import { EFD_CLOEXEC, eventfd, prctl } from '../system/kernel.ts';
 import {
@@ -42,6 +46,8 @@ const WORKER_YOUNG_MIB = 8;
 const WORKER_OLD_MIB = 4096;
 
 const HELPER_NICENESS = 10;
+/** How often a server that is to end looks whether anybody has a file open. */
+const LOOK_MS = 50;
 
 /** Runs the server with the thread that `worker` names; the process ends with the mount. */
 export function runServer(worker: URL): void {
@@ -74,6 +80,7 @@ function yieldHelpers(): void {
 
 class Server {
   readonly #worker: Worker;
+  readonly #openHandles = new Int32Array(new SharedArrayBuffer(4));
   #request: ServerRequest | undefined;
   #mounted: MountedDevice | undefined;
   #device: string | undefined;
@@ -85,7 +92,7 @@ class Server {
     const { port1, port2 } = new MessageChannel();
     const eventFd = eventfd(0, EFD_CLOEXEC);
     this.#worker = new Worker(worker, {
-      workerData: { jobs: port2, eventFd } satisfies WorkerStart,
+      workerData: { jobs: port2, eventFd, openHandles: this.#openHandles } satisfies WorkerStart,
       transferList: [port2],
       resourceLimits: { maxYoungGenerationSizeMb: WORKER_YOUNG_MIB, maxOldGenerationSizeMb: WORKER_OLD_MIB },
       stdin: false,
@@ -172,10 +179,21 @@ class Server {
     this.#signals++;
     if (this.#mounted === undefined) process.exit(1);
     if (this.#signals > 1) return this.#cutOff();
+    if (!this.#isInTree()) return this.#endUnused();
     const code = await this.#unmount(false);
     if (code >= 0) return;
     logLine(`cannot unmount: ${errnoMessage(code)}; it is taken out of the tree and ends with its last user`);
     await this.#unmount(true);
+  }
+
+  #isInTree(): boolean {
+    return readMountTable().some(({ device }) => device === this.#device);
+  }
+
+  /** No data is lost with that: what was written reaches this process when a file is closed, at the latest. */
+  async #endUnused(): Promise<void> {
+    while (Atomics.load(this.#openHandles, 0) > 0) await sleep(LOOK_MS);
+    await this.#cutOff();
   }
 
   async #cutOff(): Promise<void> {

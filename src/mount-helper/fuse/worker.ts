@@ -31,6 +31,8 @@ export interface WorkerStart {
   /** Work goes out here, its end is told by `eventFd`. */
   readonly jobs: MessagePort;
   readonly eventFd: number;
+  /** One number: how many files and directories are open. */
+  readonly openHandles: Int32Array;
 }
 
 /** `open`: the request as its line of JSON, in which bytes stay what they are. */
@@ -48,6 +50,8 @@ export interface ServerServices {
   readonly backing: BackingFiles;
   /** How many descriptors the process may have. */
   readonly openFiles: number;
+  /** One number, to be kept up to date: how many files and directories are open. */
+  readonly openHandles: Int32Array;
 }
 
 export type OpenFileSystem = (request: ServerRequest, services: ServerServices) => FileSystem;
@@ -58,7 +62,7 @@ export type OpenForWarmUp = (services: ServerServices) => FileSystem;
 /** To be called once, by the module that the thread runs. `open` may throw: nothing is mounted then. */
 export function serveInWorker(open: OpenFileSystem, openForWarmUp?: OpenForWarmUp): void {
   const port = parentPort!;
-  const { jobs: jobsPort, eventFd } = workerData as WorkerStart;
+  const { jobs: jobsPort, eventFd, openHandles } = workerData as WorkerStart;
   const jobs = new JobQueue(jobsPort, eventFd);
   const waiting = new RequestWaiting(jobs);
   const backing = new BackingFiles();
@@ -72,9 +76,9 @@ export function serveInWorker(open: OpenFileSystem, openForWarmUp?: OpenForWarmU
     if ('open' in message) {
       try {
         const request = decodeRequest(message.open);
-        opened = { fileSystem: open(request, { waiting, backing, openFiles }), request };
+        opened = { fileSystem: open(request, { waiting, backing, openFiles, openHandles }), request };
         tell({ opened: true });
-        leisure = openForWarmUp && new WarmUp(openForWarmUp({ waiting, backing, openFiles }));
+        leisure = openForWarmUp && new WarmUp(openForWarmUp({ waiting, backing, openFiles, openHandles }));
         // Until the other thread has mounted.
         if (leisure !== undefined) spend(leisure, () => isServing);
       } catch (error) {

@@ -39,8 +39,15 @@ export class DirectoryHandle {
 export class HandleTable {
   readonly #handles: (FileHandle | DirectoryHandle | undefined)[] = [undefined];
   readonly #free: number[] = [];
+  readonly #count: Int32Array;
+
+  /** `count`, one number: how many are open, for another thread to look at. */
+  constructor(count: Int32Array = new Int32Array(1)) {
+    this.#count = count;
+  }
 
   add(handle: FileHandle | DirectoryHandle): number {
+    Atomics.add(this.#count, 0, 1);
     const id = this.#free.pop() ?? this.#handles.length;
     this.#handles[id] = handle;
     return id;
@@ -59,6 +66,7 @@ export class HandleTable {
   remove(id: number): void {
     if (this.#handles[id] === undefined) return;
     this.#handles[id] = undefined;
+    Atomics.sub(this.#count, 0, 1);
     this.#free.push(id);
   }
 

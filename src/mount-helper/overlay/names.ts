@@ -2,7 +2,7 @@
  * Names are bytes. In maps they are latin1 strings, one character a byte, so that any name is kept as it
  * is; the system gets them with a NUL at the end.
  */
-import { type CString, type FixedBytes, fixedBytes } from '../system/library.ts';
+import { type CString, type FixedBytes, fixedBytes } from '../../native/library.ts';
 
 /** The longest name of Linux, and its NUL. */
 const NAME_ROOM = 256;

@@ -51,6 +51,8 @@ export interface OverlaySetup {
   readonly namespace: XattrNamespace;
   readonly waiting: Waiting;
   readonly backing?: BackingFiles;
+  /** Where it is told how many files and directories are open: see `HandleTable`. */
+  readonly openHandles?: Int32Array;
   /** Whose files are those that the server makes. */
   readonly uid: number;
   readonly gid: number;
@@ -68,7 +70,7 @@ export class OverlayState {
   readonly parts: Parts;
   readonly table: InodeTable;
   readonly root: Node;
-  readonly handles = new HandleTable();
+  readonly handles: HandleTable;
   readonly numbers: InodeNumbers;
   readonly ids: Ids;
   readonly waiting: Waiting;
@@ -100,6 +102,7 @@ export class OverlayState {
     this.upper = options.readOnly ? undefined : upper;
     this.waiting = setup.waiting;
     this.backing = setup.backing;
+    this.handles = new HandleTable(setup.openHandles);
     this.uid = setup.uid;
     this.gid = setup.gid;
     this.ids = new Ids(options);

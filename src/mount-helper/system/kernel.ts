@@ -2,7 +2,7 @@
  * The C library's calls on mounts, events, sockets and the process itself. As in `libc.ts`, each returns
  * a number >= 0, or `-errno`.
  */
-import { addressOf, bindAll, type CString, callAsync, type Memory, result } from './library.ts';
+import { addressOf, bindAll, type CString, callAsync, type Memory, result } from '../../native/library.ts';
 
 export const MS_RDONLY = 1;
 export const MS_NOSUID = 2;
@@ -39,9 +39,6 @@ const EMPTY = Buffer.alloc(1);
 
 const RLIMIT_NOFILE = 7;
 const O_CLOEXEC = 0o2000000;
-const F_SETPIPE_SZ = 1031;
-const F_GETPIPE_SZ = 1032;
-const PIPE_DEFAULT = 65536;
 const SOCK_STREAM = 1;
 const SOCK_CLOEXEC = 0o2000000;
 const AF_UNIX = 1;
@@ -60,7 +57,6 @@ const calls = bindAll({
   recvmsg: 'int64_t recvmsg(int, void*, int)',
   umask: 'int umask(uint32_t)',
   pipe2: 'int pipe2(void*, int)',
-  fcntl: 'int fcntl(int, int, int64_t)',
   splice: 'int64_t splice(int, void*, int, void*, uint64_t, uint32_t)',
   prctl: 'int prctl(int, uint64_t, uint64_t, uint64_t, uint64_t)',
   getrlimit: 'int getrlimit(int, void*)',
@@ -150,15 +146,6 @@ export function pipe(): Pipe | number {
   const pair = Buffer.alloc(8);
   const code = result(calls.pipe2(pair, O_CLOEXEC));
   return code < 0 ? code : { from: pair.readInt32LE(0), to: pair.readInt32LE(4) };
-}
-
-/** How many bytes the pipe takes, having asked for `wanted`: more than a MiB takes privilege. */
-export function raisePipeCapacity(fd: number, wanted: number): number {
-  for (let bytes = wanted; bytes > PIPE_DEFAULT; bytes /= 2) {
-    const capacity = result(calls.fcntl(fd, F_SETPIPE_SZ, bytes));
-    if (capacity > 0) return capacity;
-  }
-  return result(calls.fcntl(fd, F_GETPIPE_SZ, 0));
 }
 
 const spliceOffset = new BigInt64Array(1);

@@ -1,6 +1,7 @@
 /** The C library's calls on the content of open files; conventions as in `libc.ts`. */
+
+import { addressOf, bindAll, type CString, callAsync, result } from '../../native/library.ts';
 import { EFAULT } from './errno.ts';
-import { addressOf, bindAll, type CString, callAsync, result } from './library.ts';
 
 export const SEEK_SET = 0;
 export const SEEK_END = 2;

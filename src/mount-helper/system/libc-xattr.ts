@@ -2,7 +2,7 @@
  * The C library's calls on extended attributes; conventions as in `libc.ts`. With an `out` of length 0 the
  * length of the value alone is returned.
  */
-import { bindAll, type CString, result } from './library.ts';
+import { bindAll, type CString, result } from '../../native/library.ts';
 
 const calls = bindAll({
   fgetxattr: 'int64_t fgetxattr(int, const void*, void*, uint64_t)',

@@ -6,13 +6,13 @@
  * No function here throws for what the system says: each returns a number >= 0, or `-errno`. Paths and
  * names are bytes that end in NUL (`cString`). Offsets and sizes are JavaScript numbers below 2^53.
  */
-import { bindAll, type CString, fixedAddress, type Memory, placeOf, result } from './library.ts';
+import { bindAll, type CString, fixedAddress, type Memory, placeOf, result } from '../../native/library.ts';
 import type { Statx } from './statx.ts';
 
+export type { CString, Memory } from '../../native/library.ts';
+export { fixedBytes } from '../../native/library.ts';
 export * from './libc-data.ts';
 export * from './libc-xattr.ts';
-export type { CString, Memory } from './library.ts';
-export { fixedBytes } from './library.ts';
 
 export const AT_FDCWD = -100;
 export const AT_SYMLINK_NOFOLLOW = 0x100;

@@ -2,8 +2,9 @@
  * Mounting step by step: fsopen(2), fsconfig(2), fsmount(2), move_mount(2), Linux 5.2. There is no page
  * that all options must fit in. As in `libc.ts`, each returns a number >= 0, or `-errno`.
  */
+
+import { bindAll, result } from '../../native/library.ts';
 import { AT_FDCWD, type CString } from './libc.ts';
-import { bindAll, result } from './library.ts';
 
 export const MOUNT_ATTR_RDONLY = 1;
 export const MOUNT_ATTR_NOSUID = 2;

@@ -1,7 +1,7 @@
 /** Putting another program in the place of this process, with arguments and environment as bytes. */
 
+import { addressOf, bindAll, type CString, result } from '../../native/library.ts';
 import { cString, fcntl } from './libc.ts';
-import { addressOf, bindAll, type CString, result } from './library.ts';
 
 const SIGPIPE = 13;
 const SIG_DFL = 0;

@@ -8,8 +8,9 @@
  *     64 atime     80 btime     96 ctime     112 mtime      each: i64 seconds, u32 nanoseconds, u32 0
  *    128 u32 rdev major   132 u32 rdev minor   136 u32 dev major   140 u32 dev minor
  */
+
+import { type FixedBytes, fixedBytes } from '../../native/library.ts';
 import type { Attributes } from '../fuse/answers.ts';
-import { type FixedBytes, fixedBytes } from './library.ts';
 
 /** Raw `struct statx`, also as words of 32 bits. */
 export interface Statx extends FixedBytes {

@@ -204,6 +204,11 @@ export class CasStore implements Store {
     return response.status === 200;
   }
 
+  /** Git2db's own servers do. */
+  verifiesXorbs(options: CallOptions = {}): Promise<boolean> {
+    return this.hasExtensions(options);
+  }
+
   async putXorb(xorb: XorbUpload, options: CallOptions = {}): Promise<boolean> {
     this.#checkWritable();
     return uploadXorb(this.#access, xorb, () => this.hasXorb(xorb.footer.xorbHash, options), options.signal);

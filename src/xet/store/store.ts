@@ -98,6 +98,13 @@ export interface Store extends AsyncDisposable {
 
   hasXorb(xorbHash: Uint8Array, options?: CallOptions): Promise<boolean>;
 
+  /**
+   * Whether `putXorb` proves every chunk of a xorb by its hash, and ends with INVALID_XORB or LIMIT_EXCEEDED where that
+   * fails. Stores
+   * without it look at the footer alone: who sends has verified then what it sends.
+   */
+  verifiesXorbs?(options?: CallOptions): Promise<boolean>;
+
   /** False if it was there already. Never replaces one. */
   putXorb(xorb: XorbUpload, options?: CallOptions): Promise<boolean>;
 

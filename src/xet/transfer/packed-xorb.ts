@@ -1,7 +1,7 @@
 /**
  * A xorb that is put together for another store out of records of this one: nothing is copied or compressed
- * again, and nothing but the chunk list is in memory. The records are read, and every chunk verified, while
- * they are sent.
+ * again, and nothing but the chunk list is in memory. The records are read while they are sent, and every chunk is
+ * verified, here or by who takes them.
  */
 import { read } from 'node:fs';
 import { promisify } from 'node:util';
@@ -103,23 +103,28 @@ export class PackedXorb {
     return { xorbHash, hashes, lengths, storedBytes: this.storedBytes };
   }
 
-  /** `onBytes` is told of bytes as they are sent; of those that are sent again, again. */
-  upload(onBytes: (stored: number) => void): XorbUpload {
+  /**
+   * `onBytes` is told of bytes as they are sent; of those that are sent again, again. `areVerified`: by the store that
+   * takes them, so that it need not be done here, too.
+   */
+  upload(onBytes: (stored: number) => void, areVerified: boolean): XorbUpload {
     return {
       footer: this.footer,
-      records: () => this.#records(onBytes),
+      records: () => this.#records(onBytes, areVerified),
     };
   }
 
-  async *#records(onBytes: (stored: number) => void): AsyncGenerator<Uint8Array> {
+  async *#records(onBytes: (stored: number) => void, areVerified: boolean): AsyncGenerator<Uint8Array> {
     for (const part of this.#parts) {
       for (let chunk = part.start; chunk < part.end; ) {
         const [bytes, end] = await this.#read(part, chunk);
-        for (const [i, error] of this.#verify(part, chunk, end, bytes)) this.damage.set(i, error);
-        const [damage] = this.damage.values();
-        if (damage !== undefined) {
-          await this.#findDamage(part, end);
-          throw damage;
+        if (!areVerified) {
+          for (const [i, error] of this.#verify(part, chunk, end, bytes)) this.damage.set(i, error);
+          const [damage] = this.damage.values();
+          if (damage !== undefined) {
+            await this.findDamage(part, end);
+            throw damage;
+          }
         }
         onBytes(bytes.length);
         yield bytes;
@@ -128,9 +133,10 @@ export class PackedXorb {
     }
   }
 
-  /** Looks at all records from here on, so that all files that are damaged are known at once. */
-  async #findDamage(from: Part, chunk: number): Promise<void> {
-    for (const part of this.#parts.slice(this.#parts.indexOf(from))) {
+  /** Looks at all records, or those from a place on, so that all files that are damaged are known at once. */
+  async findDamage(from: Part | undefined = this.#parts[0], chunk: number = from?.start ?? 0): Promise<void> {
+    const first = from === undefined ? 0 : this.#parts.indexOf(from);
+    for (const part of this.#parts.slice(first)) {
       for (let start = part === from ? chunk : part.start; start < part.end; ) {
         try {
           const [bytes, end] = await this.#read(part, start);

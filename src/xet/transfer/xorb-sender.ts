@@ -2,6 +2,7 @@
  * Packs the chunks that the other store lacks into xorbs, and sends each as soon as it is full, several at once.
  * Chunks that were packed before in this push are found again.
  */
+import { Git2dbError } from '../errors.ts';
 import { openTerm } from '../reconstruct/plan.ts';
 import type { StoredTerm } from '../store/local-store.ts';
 import type { Store } from '../store/store.ts';
@@ -83,17 +84,20 @@ export class XorbSender implements Packer {
   async #upload(packed: PackedXorb): Promise<void> {
     let sent = 0;
     let failed = false;
+    const { signal } = this.#options;
     try {
-      const { signal } = this.#options;
+      const areVerified = (await this.#remote.verifiesXorbs?.({ signal })) ?? false;
       const upload = packed.upload((bytes) => {
         sent += bytes;
         this.#ledger.moved(bytes);
-      });
+      }, areVerified);
       // Many stores only find out when they have got it.
       const isThere = await this.#remote.hasXorb(packed.footer.xorbHash, { signal });
       if (!isThere) await this.#remote.putXorb(upload, { signal });
       this.#ledger.advance(packed.rawBytes);
     } catch (error) {
+      // A store that verifies does not know whose fault it is.
+      if (isRefused(error)) await packed.findDamage();
       // What could not be read here is nobody else's failure, however it was passed on.
       packed.failure = packed.damage.size > 0 ? [...packed.damage.values()][0] : error;
       failed = !isOfAFile(packed.failure);
@@ -102,6 +106,11 @@ export class XorbSender implements Packer {
       this.#limit.release(sent, failed);
     }
   }
+}
+
+/** The other store has looked into the records. */
+function isRefused(error: unknown): boolean {
+  return error instanceof Git2dbError && (error.code === 'INVALID_XORB' || error.code === 'LIMIT_EXCEEDED');
 }
 
 function keyOf(hashes: Uint8Array, offset: number): string {

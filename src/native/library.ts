@@ -5,7 +5,7 @@
  */
 import { createRequire } from 'node:module';
 import type koffi from 'koffi';
-import { Git2dbError, messageOf } from '../../xet/errors.ts';
+import { Git2dbError, messageOf } from '../xet/errors.ts';
 
 type Koffi = typeof koffi;
 
