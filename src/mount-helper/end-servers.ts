@@ -31,8 +31,8 @@ export async function endServers(
     const left = await stillAlive(processes, STEP_MS);
     if (left.length === 0) return { left, holders: [], wereTold: false };
     // A process that comes or goes just now may stand in the way: then the next look decides.
-    const { areInherited, holders } = findCopies(mount);
-    if (areInherited && holders.length === 0) {
+    const { areWanted, holders } = findCopies(mount);
+    if (!areWanted && holders.length === 0) {
       for (const server of left) signalProcess(server, 'SIGTERM');
       return { left: await stillAlive(left, timeoutMs), holders, wereTold: true };
     }

@@ -5,16 +5,17 @@
  * nobody there may know of it.
  */
 import { readFileSync } from 'node:fs';
+import { errnoOf } from '../xet/errors.ts';
 import { findHolders, type Holder } from './holders.ts';
 import { type MountEntry, mountsUpon, readMountTable } from './mount-table.ts';
-import { identifyProcess, listProcesses, namespacesOf } from './process-identity.ts';
+import { listProcesses, namespacesOf } from './process-identity.ts';
 
 export interface MountCopies {
   /**
-   * All copies are on the same place as the original, and nothing is mounted upon them: nobody has put them
-   * where they are. False also when a process that could use the mount may not be looked at.
+   * A copy is on another place than the original, or something is mounted upon it: somebody has put it to use. Also
+   * when a process that could use the mount may not be looked at. False: copies, if any, were only inherited.
    */
-  readonly areInherited: boolean;
+  readonly areWanted: boolean;
   /** Who uses one of them, except for mapped files. */
   readonly holders: readonly Holder[];
 }
@@ -22,32 +23,33 @@ export interface MountCopies {
 /** Looks for copies of a FUSE mount, as `mount` was listed before it was taken out of this namespace. */
 export function findCopies(mount: MountEntry): MountCopies {
   const found = new Map<number, { readonly copy: MountEntry; readonly pids: number[] }>();
-  let areInherited = true;
+  let areWanted = false;
   for (const pid of listProcesses()) {
     const table = tableOf(pid);
-    if (table === undefined && mayUse(mount, pid)) areInherited = false;
+    if (table === undefined && mayUse(mount, pid)) areWanted = true;
     for (const copy of table?.filter(({ device }) => device === mount.device) ?? []) {
       const isPlain = isSamePlace(copy, mount) && mountsUpon(table!, copy).length === 0;
-      if (!isPlain || namespacesOf(pid) === undefined) areInherited = false;
+      if (!isPlain || namespacesOf(pid) === undefined) areWanted = true;
       const known = found.get(copy.id);
       if (known === undefined) found.set(copy.id, { copy, pids: [pid] });
       else known.pids.push(pid);
     }
   }
   const holders = [...found.values()].flatMap(({ copy, pids }) => findHolders(copy, pids));
-  return { areInherited: areInherited && found.size > 0, holders };
+  return { areWanted, holders };
 }
 
 function isSamePlace(copy: MountEntry, { root, mountPoint }: MountEntry): boolean {
   return copy.root.equals(root) && copy.mountPoint.equals(mountPoint);
 }
 
-/** Undefined for what may not be looked at, and for what has ended. */
+/** Undefined for what may not be looked at. A process that is ending has no namespace any more. */
 function tableOf(pid: number): MountEntry[] | undefined {
   try {
     return readMountTable(pid);
-  } catch {
-    return undefined;
+  } catch (error) {
+    const errno = errnoOf(error);
+    return errno === 'EACCES' || errno === 'EPERM' ? undefined : [];
   }
 }
 
@@ -56,11 +58,11 @@ function mayUse({ superOptions }: MountEntry, pid: number): boolean {
   const options = superOptions.toString('latin1').split(',');
   if (options.includes('allow_other')) return true;
   const user = options.find((option) => option.startsWith('user_id='))?.slice('user_id='.length);
-  if (identifyProcess(pid) === undefined) return false;
   try {
     const ids = /^Uid:\s*(.*)$/m.exec(readFileSync(`/proc/${pid}/status`, 'latin1'))?.[1];
     return ids === undefined || ids.split(/\s+/).includes(user ?? '');
   } catch {
+    // It has ended.
     return false;
   }
 }
