@@ -60,17 +60,29 @@ export class ObjectReader {
     const header = await this.info(name);
     if (header === undefined) return undefined;
     if (header.size > this.#maxSize) throw tooLarge(header, this.#maxSize);
-    this.#contents ??= this.#start('--batch');
-    return (await this.#contents).read(header.oid);
+    return this.readSmall(header.oid);
   }
 
-  /** `read` for many names, answered in their order, with a bounded number of questions in flight. */
+  /**
+   * `read` for who knows from git how large the object is: one question instead of two. What is larger than
+   * `maxSize` all the same is LIMIT_EXCEEDED, and its content passed over.
+   */
+  async readSmall(name: string | Uint8Array): Promise<GitObject | undefined> {
+    this.#contents ??= this.#start('--batch');
+    return (await this.#contents).read(name, this.#maxSize);
+  }
+
+  /**
+   * `read` for many names, answered in their order, with a bounded number of questions in flight. `areSmall`: as
+   * `readSmall`.
+   */
   async *readMany<Name extends string | Uint8Array>(
     names: AsyncIterable<Name> | Iterable<Name>,
+    { areSmall = false }: { readonly areSmall?: boolean } = {},
   ): AsyncIterable<{ readonly name: Name; readonly object: GitObject | undefined }> {
     const waiting: { readonly name: Name; readonly object: Promise<GitObject | undefined> }[] = [];
     for await (const name of names) {
-      const object = this.read(name);
+      const object = areSmall ? this.readSmall(name) : this.read(name);
       object.catch(() => {}); // Reported when its turn comes.
       waiting.push({ name, object });
       if (waiting.length < WINDOW) continue;
@@ -136,12 +148,17 @@ class Reader {
   }
 
   /** Of a process that hands out contents. */
-  read(oid: string): Promise<GitObject | undefined> {
+  read(name: string | Uint8Array, maxSize: number): Promise<GitObject | undefined> {
     return new Promise((resolve, reject) => {
       this.#ask({
-        name: Buffer.from(oid),
+        name: Buffer.from(name as Uint8Array),
         withBody: true,
-        found: (header) => wholeBody(header.size, (body) => resolve({ ...header, body }), reject),
+        found(header) {
+          if (header.size <= maxSize)
+            return wholeBody(header.size, (body) => resolve({ ...header, body }), reject);
+          reject(tooLarge(header, maxSize));
+          return NOWHERE;
+        },
         missing: () => resolve(undefined),
         reject,
       });
@@ -161,7 +178,11 @@ class Reader {
       return;
     }
     this.#answers.expect(question);
-    this.#running.stdin?.write(Buffer.concat([question.name, Buffer.of(this.#terminator)]));
+    const { stdin } = this.#running;
+    // Questions that are asked one after the other go in one system call.
+    stdin?.cork();
+    stdin?.write(Buffer.concat([question.name, Buffer.of(this.#terminator)]));
+    process.nextTick(() => stdin?.uncork());
   }
 
   #fail(error: unknown): void {

@@ -238,7 +238,7 @@ export class References {
         if (named !== undefined) yield named;
         else if (!this.#known.has(oid) && size >= EMPTY_FILE.length) fresh.push(oid);
       }
-      for await (const { name, object } of reader.readMany(fresh)) {
+      for await (const { name, object } of reader.readMany(fresh, { areSmall: true })) {
         if (object === undefined)
           throw new Git2dbError('GIT_FAILED', `git object ${name} went away while it was read`);
         const named = namedIn(object.body);

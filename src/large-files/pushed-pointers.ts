@@ -74,7 +74,7 @@ export async function* pushedPointers(
   }
   const reader = new ObjectReader({ ...run, maxSize: POINTER_MAX });
   try {
-    for await (const { name: oid, object } of reader.readMany(smallBlobs())) {
+    for await (const { name: oid, object } of reader.readMany(smallBlobs(), { areSmall: true })) {
       const path = paths.get(oid) ?? Buffer.alloc(0);
       paths.delete(oid);
       const pointer = object && sniffPointer(object.body);

@@ -39,7 +39,7 @@ export async function* referencedPointers(
   }
   const reader = new ObjectReader({ ...rootRun(repository.commonDir, options.signal), maxSize: POINTER_MAX });
   try {
-    for await (const { name: oid, object } of reader.readMany(oids())) {
+    for await (const { name: oid, object } of reader.readMany(oids(), { areSmall: true })) {
       const path = paths.get(oid) ?? Buffer.alloc(0);
       paths.delete(oid);
       const pointer = object && (sniffPointer(object.body) ?? parseLooseLfsPointer(object.body));

@@ -87,6 +87,28 @@ test('a blob over the limit is refused before it is loaded', async (t) => {
   await reader.close();
 });
 
+test('objects that are known to be small are asked for once, and one that is not is passed over', async (t) => {
+  const sandbox = createSandbox(t);
+  const names = Array.from({ length: 200 }, (_, i) => `file-${i}`);
+  await commitFiles(
+    sandbox,
+    names.map((name, i) => [name, i === 100 ? Buffer.alloc(70_000, 'x') : `body ${i}`]),
+  );
+  const reader = new ObjectReader({ cwd: sandbox.dir, env: sandbox.env, maxSize: 100 });
+  const asked = names.map((name) => `HEAD:${name}`);
+  const bodies: (string | undefined)[] = [];
+  for await (const { object } of reader.readMany([...asked.slice(0, 100), 'HEAD:none'], { areSmall: true }))
+    bodies.push(object?.body.toString());
+  t.deepEqual(bodies, [...names.slice(0, 100).map((_, i) => `body ${i}`), undefined]);
+  const [large, next] = await Promise.allSettled([
+    reader.readSmall('HEAD:file-100'),
+    reader.readSmall('HEAD:file-101'),
+  ]);
+  t.like(large, { status: 'rejected', reason: { code: 'LIMIT_EXCEEDED' } });
+  t.like(next, { status: 'fulfilled', value: { size: 8, body: Buffer.from('body 101') } });
+  await reader.close();
+});
+
 test('a large blob arrives whole', async (t) => {
   const sandbox = createSandbox(t);
   const body = Buffer.alloc(3_000_000, 'line\n');

@@ -84,7 +84,7 @@ async function* newPointers(tips: readonly string[], run: Run): AsyncIterable<Fo
   }
   const reader = new ObjectReader({ ...run, maxSize: POINTER_MAX });
   try {
-    for await (const { name, object } of reader.readMany(smallBlobs())) {
+    for await (const { name, object } of reader.readMany(smallBlobs(), { areSmall: true })) {
       const path = paths.get(name) ?? '';
       paths.delete(name);
       const pointer = object && sniffPointer(object.body);

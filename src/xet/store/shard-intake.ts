@@ -83,9 +83,13 @@ export function acceptShard(
   footers: ReadonlyMap<string, XorbFooter>,
   now: number,
 ): StoredShard {
+  // Each once, however many files are made of it.
+  const known = new Map<string, KnownXorb>();
   const lookup = (xorbHash: Uint8Array) => {
-    const footer = footers.get(formatHash(xorbHash));
-    return footer && knownXorb(footer);
+    const name = formatHash(xorbHash);
+    const footer = footers.get(name);
+    if (footer !== undefined && !known.has(name)) known.set(name, knownXorb(footer));
+    return known.get(name);
   };
   const kept = new ShardBuilder();
   for (const file of files) kept.addFile(withVerification(file, footers));
