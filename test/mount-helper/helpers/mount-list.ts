@@ -1,6 +1,7 @@
 /** What `git2db-mount list` says of a sandbox's mount, and the record behind it. */
 import { existsSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { identifyProcess } from '../../../src/mount-helper/process-identity.ts';
 import type { MountSandbox } from './mount-sandbox.ts';
 
 export interface Listed {
@@ -43,8 +44,9 @@ function textOf(file: string): string {
   }
 }
 
+/** As the program has it: a first thread that has ended counts while others have not. */
 export function isRunning(pid: number): boolean {
-  return textOf(`/proc/${pid}/stat`) !== '' && !/\) [ZX] /.test(textOf(`/proc/${pid}/stat`));
+  return identifyProcess(pid) !== undefined;
 }
 
 /** Waits until `holds` does; fails after twenty seconds. */
