@@ -19,6 +19,8 @@ export interface ServersEnd {
 
 /** With nothing left to serve a server has ended by then; and so often it is looked again. */
 const STEP_MS = 500;
+/** Without a copy it is about to end. If it does not, what keeps it is nothing that anybody could use. */
+const ENDING_MS = 5_000;
 
 /** `mount`: as it was listed. Waits for `timeoutMs` where it cannot be seen what keeps a server. */
 export async function endServers(
@@ -26,16 +28,17 @@ export async function endServers(
   processes: readonly ProcessIdentity[],
   timeoutMs: number,
 ): Promise<ServersEnd> {
-  const deadline = performance.now() + timeoutMs;
+  const start = performance.now();
   for (;;) {
     const left = await stillAlive(processes, STEP_MS);
     if (left.length === 0) return { left, holders: [], wereTold: false };
     // A process that comes or goes just now may stand in the way: then the next look decides.
-    const { areWanted, holders } = findCopies(mount);
-    if (!areWanted && holders.length === 0) {
+    const { areWanted, count, holders } = findCopies(mount);
+    const waited = performance.now() - start;
+    if (!areWanted && holders.length === 0 && (count > 0 || waited > ENDING_MS)) {
       for (const server of left) signalProcess(server, 'SIGTERM');
       return { left: await stillAlive(left, timeoutMs), holders, wereTold: true };
     }
-    if (holders.length > 0 || performance.now() > deadline) return { left, holders, wereTold: false };
+    if (holders.length > 0 || waited > timeoutMs) return { left, holders, wereTold: false };
   }
 }

@@ -16,6 +16,7 @@ export interface MountCopies {
    * when a process that could use the mount may not be looked at. False: copies, if any, were only inherited.
    */
   readonly areWanted: boolean;
+  readonly count: number;
   /** Who uses one of them, except for mapped files. */
   readonly holders: readonly Holder[];
 }
@@ -36,7 +37,7 @@ export function findCopies(mount: MountEntry): MountCopies {
     }
   }
   const holders = [...found.values()].flatMap(({ copy, pids }) => findHolders(copy, pids));
-  return { areWanted, holders };
+  return { areWanted, count: found.size, holders };
 }
 
 function isSamePlace(copy: MountEntry, { root, mountPoint }: MountEntry): boolean {

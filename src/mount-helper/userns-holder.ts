@@ -7,13 +7,14 @@
  * namespace, unless somebody is inside.
  */
 import { closeSync, openSync, readFileSync, rmSync, writeSync } from 'node:fs';
+import { dirname } from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { callAsync } from '../native/library.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { readCaller } from './caller.ts';
 import { findInside } from './holders.ts';
 import { kernelBackend } from './kernel-overlay.ts';
-import { type MountRecord, mountedRecord, readRecords, recordFile, writeRecord } from './mount-records.ts';
+import { mountedRecord, readRecords, recordFile, writeRecord } from './mount-records.ts';
 import { findMount, readMountTable } from './mount-table.ts';
 import { endVolatileAt } from './overlay/volatile-mark.ts';
 import { ownNamespaces } from './process-identity.ts';
@@ -42,8 +43,8 @@ async function main(): Promise<number> {
     isEnding = true;
   };
   process.on('SIGTERM', end);
-  // A mount that is only tried is in no record: nobody else would ever end it.
-  if (answer.ok && !isRecorded(request)) prctl(PR_SET_PDEATHSIG, SIGTERM);
+  // A mount that is only tried has no record: nobody else would ever end it.
+  if (answer.ok && !hasRecord(request)) prctl(PR_SET_PDEATHSIG, SIGTERM);
   if (!tell(answer)) end();
   if (!answer.ok) return 1;
   await untilUnmounted(request);
@@ -88,17 +89,14 @@ async function mountHere(request: HolderRequest) {
  * The command does the same, and may be killed before: the mount would then be in no table that anybody
  * looks at, and in no record. A mount that is only tried has none.
  */
-function recordHolder(request: HolderRequest): void {
-  const planned = recordOf(request);
-  if (planned !== undefined) writeRecord(request.places, mountedRecord(planned, process.pid));
+function recordHolder({ places, recordFile: file }: HolderRequest): void {
+  const planned = readRecords(places).records.find(({ id }) => recordFile(places, id) === file);
+  if (planned !== undefined) writeRecord(places, mountedRecord(planned, process.pid));
 }
 
-function isRecorded(request: HolderRequest): boolean {
-  return recordOf(request) !== undefined;
-}
-
-function recordOf({ places, recordFile: file }: HolderRequest): MountRecord | undefined {
-  return readRecords(places).records.find(({ id }) => recordFile(places, id) === file);
+/** By its place alone: whether it can be read just now says nothing. */
+function hasRecord({ places, recordFile: file }: HolderRequest): boolean {
+  return dirname(file) === places.records;
 }
 
 function refusal(error: unknown): HolderAnswer {
