@@ -5,8 +5,8 @@
  *
  *     SIGTERM SIGINT SIGHUP   unmounts; while somebody uses the mount it is taken out of the tree and
  *                             served until they end. A second signal cuts them off. When the mount has
- *                             been taken out already, and only copies of it are left in other mount
- *                             namespaces, the server ends as soon as nobody has a file open
+ *                             been taken out already, and is left in other mount namespaces or to those
+ *                             who sit in it, the server ends as soon as nobody has a file open
  */
 import { closeSync, readdirSync, rmSync } from 'node:fs';
 import { setPriority } from 'node:os';
