@@ -80,7 +80,7 @@ function buildKernels() {
 async function bundle() {
   const bin = 'dist/bin';
   const url = "const __fileUrl = require('node:url').pathToFileURL(__filename).href;";
-  const program = '#!/usr/bin/env node';
+  const program = readFileSync('scripts/program-start.sh', 'utf8').trimEnd();
   const common = {
     bundle: true,
     platform: 'node',

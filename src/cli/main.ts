@@ -1,6 +1,7 @@
 /** The program `git2db`: the process on one side, program.ts on the other. */
 import { constants } from 'node:os';
 import { EXIT_INTERRUPTED, EXIT_PIPE } from '../exit-codes.ts';
+import { restoreEnvironment } from '../node-start.ts';
 import type { InterruptOptions } from './command.ts';
 import { runProgram } from './program.ts';
 
@@ -35,6 +36,8 @@ function currentDirectory(): string | undefined {
     return undefined;
   }
 }
+
+restoreEnvironment();
 
 // No `await` at the top level: the program is bundled as CommonJS, which starts faster.
 runProgram(process.argv.slice(2), {

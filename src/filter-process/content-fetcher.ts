@@ -14,6 +14,7 @@ import { type ChildProcess, spawn } from 'node:child_process';
 import { existsSync, realpathSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { EXIT_CODES } from '../exit-codes.ts';
+import { quickStart } from '../node-start.ts';
 import { type ErrorCode, Git2dbError, messageOf } from '../xet/errors.ts';
 
 /** What a pointer names. */
@@ -100,7 +101,8 @@ export class ContentFetcher {
   #start(): ChildProcess {
     if (this.#child !== undefined) return this.#child;
     const [program, ...args] = this.#options.command ?? fetcherCommand();
-    const { cwd, env } = this.#options;
+    const { cwd } = this.#options;
+    const env = program === process.execPath ? quickStart(this.#options.env) : this.#options.env;
     const child = spawn(program, args, { cwd, env, stdio: ['pipe', 'pipe', 'inherit'], windowsHide: true });
     this.#child = child;
     this.#closed = new Promise((resolve) => {

@@ -7,6 +7,7 @@
  * process between drivers with the same command: the name of the program says which pointers it writes.
  */
 import { openSync, writeSync } from 'node:fs';
+import { restoreEnvironment } from '../node-start.ts';
 import { errnoOf, messageOf } from '../xet/errors.ts';
 import type { PointerKind } from './filter-context.ts';
 import { negotiate } from './handshake.ts';
@@ -126,6 +127,7 @@ function programName(kind: PointerKind): string {
 
 /** Runs the program and ends the process. */
 export function startFilter(kind: PointerKind): void {
+  restoreEnvironment();
   run(kind, process.argv.slice(2)).then(
     (status) => process.exit(status),
     (error: unknown) => {

@@ -1,6 +1,7 @@
 /** The program `git2db-mount`: the process on one side, program.ts on the other. */
 import { writeSync } from 'node:fs';
 import { EXIT_PIPE } from '../exit-codes.ts';
+import { restoreEnvironment } from '../node-start.ts';
 import { errnoOf } from '../xet/errors.ts';
 import { readArguments } from './command-line.ts';
 import { runProgram } from './program.ts';
@@ -35,6 +36,8 @@ function stopped(): Promise<void> {
     for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => resolve());
   });
 }
+
+restoreEnvironment();
 
 // No `await` at the top level: the program is bundled as CommonJS, which starts faster.
 runProgram(readArguments(), { env: process.env, stdout: sink(1), stderr: sink(2), stopped }).then((code) => {

@@ -16,6 +16,7 @@ import { statfsSync } from 'node:fs';
 import { release } from 'node:os';
 import type { Duplex, Readable } from 'node:stream';
 import { fileURLToPath } from 'node:url';
+import { quickStart } from '../node-start.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import type { BackendMount, MountBackend, MountRequest, PlannedRequest } from './backend.ts';
 import { findProgram } from './find-program.ts';
@@ -63,6 +64,7 @@ async function mountInNamespace(request: MountRequest): Promise<BackendMount> {
   const holder = spawn(locate('unshare', request), UNSHARE_OPTIONS, {
     cwd: '/',
     detached: true,
+    env: quickStart(process.env),
     stdio: ['ignore', 'ignore', 'pipe', 'pipe', ...(request.holdDescriptors ?? [])],
   });
   const { foreground } = request.options;

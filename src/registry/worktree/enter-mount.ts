@@ -1,11 +1,13 @@
 /** Commands in a mount that only its own namespace sees: through `git2db-mount exec`. */
 import { existsSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
+import { quickStartWords } from '../../node-start.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 
 /** Makes the words of a command that runs `argv` where the tree at `merged` is seen. */
 export function enterMount(merged: string): (argv: readonly string[]) => readonly string[] {
-  return (argv) => [process.execPath, mountProgram(), 'exec', merged, '--', ...argv];
+  const node = [...quickStartWords(process.env), process.execPath];
+  return (argv) => [...node, mountProgram(), 'exec', merged, '--', ...argv];
 }
 
 /** From a bundle the program is beside this file, from the library's modules in dist/bin. */

@@ -6,6 +6,7 @@ import { type LookupAddress, lookup as systemLookup } from 'node:dns';
 import type { LookupFunction } from 'node:net';
 import type { Dispatcher } from 'undici';
 import { Git2dbError } from '../errors.ts';
+import { contextFor } from './authorities.ts';
 import { forUrl, type HttpSettings, proxyFor } from './http-settings.ts';
 import { isAddress, isPrivateAddress } from './private-address.ts';
 
@@ -26,6 +27,8 @@ const MAX_HEADERS = 32768;
 export class Connections {
   readonly #settings: HttpSettings;
   readonly #dispatchers = new Map<string, Dispatcher>();
+  /** Texts of a hundred kilobytes; a dispatcher is known by the number of its own. */
+  readonly #authorities: (string | undefined)[] = [];
   #isClosed = false;
   /** What the names that were looked up turned out to be. */
   readonly #places = new Map<string, Reach>();
@@ -79,14 +82,18 @@ export class Connections {
     authorization?: string,
   ): Promise<Dispatcher> {
     const { connections = 64, connectTimeoutMs = 30_000 } = this.#settings;
-    const ca = forUrl(this.#settings.ca, url);
+    const isTls = url.protocol === 'https:' || proxy?.protocol === 'https:';
+    const ca = isTls ? forUrl(this.#settings.ca, url) : undefined;
     const verify = forUrl(this.#settings.verifyTls, url) ?? true;
     const isTunnel = proxy !== undefined && url.protocol === 'https:';
-    const key = JSON.stringify([proxy?.href, isTunnel, reach, verify, ca]);
+    const key = JSON.stringify([proxy?.href, isTunnel, reach, verify, this.#numberOf(ca)]);
     const { Agent, ProxyAgent } = await import('./http-library.ts');
     const known = this.#dispatchers.get(key);
     if (known !== undefined) return known;
-    const tls = { ...(ca === undefined ? {} : { ca }), rejectUnauthorized: verify };
+    const tls = {
+      ...(ca === undefined ? {} : { secureContext: contextFor(ca) }),
+      rejectUnauthorized: verify,
+    };
     const common = {
       connections,
       pipelining: 1,
@@ -109,6 +116,11 @@ export class Connections {
         });
     this.#dispatchers.set(key, dispatcher);
     return dispatcher;
+  }
+
+  #numberOf(authorities: string | undefined): number {
+    const number = this.#authorities.indexOf(authorities);
+    return number === -1 ? this.#authorities.push(authorities) - 1 : number;
   }
 
   /** Looks a name up, remembers of what kind its addresses are, and refuses private ones where they must not be. */

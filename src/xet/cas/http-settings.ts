@@ -4,6 +4,7 @@
  */
 import { readFileSync } from 'node:fs';
 import { Git2dbError, messageOf } from '../errors.ts';
+import { defaultAuthorities } from './authorities.ts';
 import { isExempt } from './no-proxy.ts';
 import type { Clock } from './retry.ts';
 import { type ConfigValue, valueForUrl } from './url-match.ts';
@@ -45,16 +46,18 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export function httpSettingsFrom(env: Environment, config: HttpConfig = []): HttpSettings {
   const entries = [...config];
   const noProxy = env.no_proxy ?? env.NO_PROXY;
-  const ca = new Map<string, string>();
+  /** PEM by path; by none, the default. */
+  const ca = new Map<string | undefined, string | undefined>();
   return {
     proxy: (url) => proxyFrom(env, valueForUrl(entries, 'proxy', url), url),
     ...(noProxy === undefined ? {} : { noProxy }),
     ca: (url) => {
       const file = caFileFrom(env, valueForUrl(entries, 'sslcainfo', url));
-      if (file === undefined) return undefined;
-      const read = ca.get(file.path) ?? readAuthorities(file, env.NODE_EXTRA_CA_CERTS);
-      ca.set(file.path, read);
-      return read;
+      if (!ca.has(file?.path)) {
+        const extra = env.NODE_EXTRA_CA_CERTS;
+        ca.set(file?.path, file === undefined ? defaultAuthorities(env) : readAuthorities(file, extra));
+      }
+      return ca.get(file?.path);
     },
     verifyTls: (url) => verifyFrom(env, valueForUrl(entries, 'sslverify', url)),
   };

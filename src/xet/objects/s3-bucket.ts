@@ -3,6 +3,7 @@
  * in `cause`.
  */
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import { contextFor, defaultAuthorities } from '../cas/authorities.ts';
 import { backOff, type Clock, SYSTEM_CLOCK } from '../cas/retry.ts';
 import { Git2dbError } from '../errors.ts';
 import { throwIfAborted } from '../store/aborted.ts';
@@ -55,6 +56,7 @@ export class S3Bucket {
   static async open(url: string, options: S3Options): Promise<S3Bucket> {
     const address = parseS3Address(url);
     const sdk = await import('@aws-sdk/client-s3');
+    const authorities = defaultAuthorities(process.env);
     const config: S3ClientConfig = {
       forcePathStyle: address.pathStyle,
       ...(address.endpoint !== undefined && { endpoint: address.endpoint }),
@@ -73,7 +75,11 @@ export class S3Bucket {
         connectionTimeout: CONNECT_TIMEOUT_MS,
         socketTimeout: IDLE_TIMEOUT_MS,
         httpAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
-        httpsAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
+        httpsAgent: {
+          maxSockets: MAX_SOCKETS,
+          keepAlive: true,
+          ...(authorities !== undefined && { secureContext: contextFor(authorities) }),
+        },
       },
     };
     return new S3Bucket(

@@ -469,6 +469,7 @@ test('a certificate is checked by the authorities that are configured', async (t
   const ways: [Record<string, string>, { key: string; value: string }[]][] = [
     [{ SSL_CERT_FILE: caFile }, []],
     [{ GIT_SSL_CAINFO: caFile }, []],
+    [{ GIT2DB_NODE_EXTRA_CA_CERTS: caFile }, []],
     [{}, [{ key: 'http.sslcainfo', value: caFile }]],
     [
       {},
