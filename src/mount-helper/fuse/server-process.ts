@@ -1,5 +1,7 @@
 /** The program that serves one FUSE mount; started by `start.ts`. */
 import { loopProgram } from './programs.ts';
-import { runServer } from './server.ts';
+import { startServingThread } from './serving-thread.ts';
 
-runServer(loopProgram());
+const thread = startServingThread(loopProgram());
+// Beside that thread, which begins meanwhile.
+void import('./server.ts').then(({ runServer }) => runServer(thread));

@@ -8,13 +8,11 @@
  *                             been taken out already, and is left in other mount namespaces or to those
  *                             who sit in it, the server ends as soon as nobody has a file open
  */
-import { closeSync, readdirSync, rmSync } from 'node:fs';
-import { setPriority } from 'node:os';
+import { closeSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { MessageChannel, Worker } from 'node:worker_threads';
 import { readMountTable } from '../mount-table.ts';
 import { errnoMessage } from '../system/errno.ts';
-import { EFD_CLOEXEC, eventfd, prctl } from '../system/kernel.ts';
+import { prctl } from '../system/kernel.ts';
 import {
   describeError,
   encodeRequest,
@@ -34,26 +32,21 @@ import {
   raiseReadAhead,
   unmountDevice,
 } from './mount-device.ts';
-import type { FromWorker, ToWorker, WorkerStart } from './worker.ts';
+import type { ServingThread } from './serving-thread.ts';
+import type { FromWorker, ToWorker } from './worker.ts';
 
 /** Larger READs leave the processor's cache before the reader has seen them. */
 const READ_AHEAD_KIB = 512;
 const PR_SET_PDEATHSIG = 1;
 const SIGTERM = 15;
 
-/** Names come and go with the requests: few of them are still there when the young generation is full. */
-const WORKER_YOUNG_MIB = 8;
-const WORKER_OLD_MIB = 4096;
-
-const HELPER_NICENESS = 10;
 /** How often a server that is to end looks whether anybody has a file open. */
 const LOOK_MS = 50;
 
-/** Runs the server with the thread that `worker` names; the process ends with the mount. */
-export function runServer(worker: URL): void {
+/** Runs the server with its thread; the process ends with the mount. */
+export function runServer(thread: ServingThread): void {
   try {
-    yieldHelpers();
-    const server = new Server(worker);
+    const server = new Server(thread);
     const request = receiveRequest();
     if (request === undefined) process.exit(1);
     server.start(request);
@@ -63,24 +56,8 @@ export function runServer(worker: URL): void {
   }
 }
 
-/**
- * The engine's own threads, all that there are by now beside this one, get a processor when nobody else
- * wants it: compiling in the background is of use only if it keeps neither the serving thread nor the users
- * of the mount waiting.
- */
-function yieldHelpers(): void {
-  try {
-    for (const thread of readdirSync('/proc/self/task').map(Number)) {
-      if (thread !== process.pid) setPriority(thread, HELPER_NICENESS);
-    }
-  } catch {
-    // Without /proc, or without the right to, they compete like any other.
-  }
-}
-
 class Server {
-  readonly #worker: Worker;
-  readonly #openHandles = new Int32Array(new SharedArrayBuffer(4));
+  readonly #thread: ServingThread;
   #request: ServerRequest | undefined;
   #mounted: MountedDevice | undefined;
   #device: string | undefined;
@@ -88,19 +65,11 @@ class Server {
   #hasFailed = false;
   #signals = 0;
 
-  constructor(worker: URL) {
-    const { port1, port2 } = new MessageChannel();
-    const eventFd = eventfd(0, EFD_CLOEXEC);
-    this.#worker = new Worker(worker, {
-      workerData: { jobs: port2, eventFd, openHandles: this.#openHandles } satisfies WorkerStart,
-      transferList: [port2],
-      resourceLimits: { maxYoungGenerationSizeMb: WORKER_YOUNG_MIB, maxOldGenerationSizeMb: WORKER_OLD_MIB },
-      stdin: false,
-    });
-    serveJobs(port1, eventFd);
-    this.#worker.on('message', (message: FromWorker) => this.#hear(message));
-    this.#worker.on('error', (error) => void this.#fail(error));
-    this.#worker.on('exit', () => void this.#fail(new Error('the serving thread has ended')));
+  constructor(thread: ServingThread) {
+    this.#thread = thread;
+    thread.worker.on('message', (message: FromWorker) => this.#hear(message));
+    thread.worker.on('error', (error) => void this.#fail(error));
+    thread.worker.on('exit', () => void this.#fail(new Error('the serving thread has ended')));
   }
 
   start(request: ServerRequest): void {
@@ -114,11 +83,11 @@ class Server {
   }
 
   #tell(message: ToWorker): void {
-    this.#worker.postMessage(message);
+    this.#thread.worker.postMessage(message);
   }
 
   #hear(message: FromWorker): void {
-    if ('opened' in message) this.#mount();
+    if ('opened' in message) this.#mount(message.opened);
     else if ('failed' in message) void this.#refuse(message.failed);
     else if ('ready' in message) this.#becomeReady();
     else this.#leave();
@@ -132,8 +101,9 @@ class Server {
     else void this.#fail(new Error('the mount was ended before it was ready'));
   }
 
-  #mount(): void {
+  #mount(eventFd: number): void {
     const { options } = this.#request!;
+    serveJobs(this.#thread.jobs, eventFd);
     try {
       this.#mounted = mountDevice(options);
     } catch (error) {
@@ -192,7 +162,7 @@ class Server {
 
   /** No data is lost with that: what was written reaches this process when a file is closed, at the latest. */
   async #endUnused(): Promise<void> {
-    while (Atomics.load(this.#openHandles, 0) > 0) await sleep(LOOK_MS);
+    while (Atomics.load(this.#thread.openHandles, 0) > 0) await sleep(LOOK_MS);
     await this.#cutOff();
   }
 

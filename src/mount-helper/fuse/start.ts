@@ -26,10 +26,10 @@ export interface FuseServer {
 
 /**
  * One helper thread for compiling and collecting: with more, they take the second processor from whoever
- * uses the mount, just when it is new. What the first names need is no reason to collect. Limits of heaps
- * are not here: they would override what `server.ts` gives the serving thread.
+ * uses the mount, just when it is new. Flags of V8 are not here: with any, Node throws away what it was built
+ * with of its own modules, compiled, and compiles them anew, for each thread.
  */
-export const SERVER_FLAGS = ['--no-warnings', '--v8-pool-size=1', '--initial-heap-size=64'];
+export const SERVER_FLAGS = ['--no-warnings', '--v8-pool-size=1'];
 const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Resolves when the mount answers; rejects with the server's error when it could not be made. */

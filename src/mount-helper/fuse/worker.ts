@@ -2,12 +2,12 @@
  * The thread that owns the file system: makes it, then answers the kernel until the mount has ended. What
  * it and the main thread tell each other:
  *
- *     main -> worker  {open: request}            worker -> main  {opened: true} or {failed: {..}}
+ *     main -> worker  {open: request}            worker -> main  {opened: eventFd} or {failed: {..}}
  *     main -> worker  {serve: device}            worker -> main  {ready: true} or {failed: {..}}, at last {ended: true}
  */
 import { type MessagePort, parentPort, workerData } from 'node:worker_threads';
 import { readCaller } from '../caller.ts';
-import { raiseOpenFiles } from '../system/kernel.ts';
+import { EFD_CLOEXEC, eventfd, raiseOpenFiles } from '../system/kernel.ts';
 import { BackingFiles } from './backing-files.ts';
 import type { FileSystem, Waiting } from './file-system.ts';
 import { decodeRequest, describeError, type ServerError, type ServerRequest } from './handover.ts';
@@ -28,9 +28,8 @@ const NO_PASSTHROUGH: ServerError = {
 
 /** What the thread is started with. */
 export interface WorkerStart {
-  /** Work goes out here, its end is told by `eventFd`. */
+  /** Work goes out here. */
   readonly jobs: MessagePort;
-  readonly eventFd: number;
   /** One number: how many files and directories are open. */
   readonly openHandles: Int32Array;
 }
@@ -39,7 +38,8 @@ export interface WorkerStart {
 export type ToWorker = { readonly open: string } | { readonly serve: number };
 
 export type FromWorker =
-  | { readonly opened: true }
+  /** The eventfd that the end of work is to be told by. */
+  | { readonly opened: number }
   | { readonly failed: ServerError }
   | { readonly ready: true }
   | { readonly ended: true };
@@ -62,7 +62,8 @@ export type OpenForWarmUp = (services: ServerServices) => FileSystem;
 /** To be called once, by the module that the thread runs. `open` may throw: nothing is mounted then. */
 export function serveInWorker(open: OpenFileSystem, openForWarmUp?: OpenForWarmUp): void {
   const port = parentPort!;
-  const { jobs: jobsPort, eventFd, openHandles } = workerData as WorkerStart;
+  const { jobs: jobsPort, openHandles } = workerData as WorkerStart;
+  const eventFd = eventfd(0, EFD_CLOEXEC);
   const jobs = new JobQueue(jobsPort, eventFd);
   const waiting = new RequestWaiting(jobs);
   const backing = new BackingFiles();
@@ -77,7 +78,7 @@ export function serveInWorker(open: OpenFileSystem, openForWarmUp?: OpenForWarmU
       try {
         const request = decodeRequest(message.open);
         opened = { fileSystem: open(request, { waiting, backing, openFiles, openHandles }), request };
-        tell({ opened: true });
+        tell({ opened: eventFd });
         leisure = openForWarmUp && new WarmUp(openForWarmUp({ waiting, backing, openFiles, openHandles }));
         // Until the other thread has mounted.
         if (leisure !== undefined) spend(leisure, () => isServing);

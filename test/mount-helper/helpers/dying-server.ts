@@ -1,4 +1,5 @@
 /** The server process with a thread that dies. */
 import { runServer } from '../../../src/mount-helper/fuse/server.ts';
+import { startServingThread } from '../../../src/mount-helper/fuse/serving-thread.ts';
 
-runServer(new URL('./dying-worker.js', import.meta.url));
+runServer(startServingThread(new URL('./dying-worker.js', import.meta.url)));
