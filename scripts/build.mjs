@@ -134,7 +134,10 @@ async function bundle() {
     }),
     build({
       ...common,
-      entryPoints: { 'kernel-worker': 'src/xet/parallel/kernel-worker.ts' },
+      entryPoints: {
+        'kernel-worker': 'src/xet/parallel/kernel-worker.ts',
+        'record-worker': 'src/xet/parallel/record-worker.ts',
+      },
       banner: { js: url },
     }),
     build({

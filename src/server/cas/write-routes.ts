@@ -28,14 +28,15 @@ export function writeRoutes(context: ServerContext): Route[] {
     const { signal } = exchange;
     const isNew = await context.xorbSlots.run(signal, async () => {
       const spool = new Spool(context.spoolDirectory(), { isNamed: true });
+      const check = new XorbCheck((records) => spool.write(records));
       try {
-        const check = new XorbCheck((records) => spool.write(records));
         const limit = Math.min(limits.maxUpload, MAX_XORB_UPLOAD);
         await exchange.consume(limit, (piece) => check.push(piece));
         const footer = await check.finish(hash);
         context.metrics.storeOperation('putXorb');
         return await store.putXorb({ footer, records: () => spool.read(), file: spool.path }, { signal });
       } finally {
+        await check.settle();
         await spool.close();
       }
     });

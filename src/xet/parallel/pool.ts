@@ -1,8 +1,7 @@
-/** Worker threads that take jobs from a board. Starting them costs some 35 ms of CPU each. */
-import { createRequire } from 'node:module';
-import type { Worker } from 'node:worker_threads';
+/** Worker threads that take jobs from a board. */
 import { type Arena, type KernelChoice, SCRATCH_SIZE } from '../wasm/kernels.ts';
 import type { JobBoard } from './job-board.ts';
+import { startThread } from './thread.ts';
 
 export interface WorkerStart {
   readonly memory: Arena['memory'];
@@ -27,10 +26,6 @@ export function startWorkers(
   scratch: number,
   kernels: KernelChoice | undefined,
 ): void {
-  // Loaded here and not above: most runs of the filter need no thread.
-  const { Worker: WorkerClass } = createRequire(import.meta.url)('node:worker_threads') as {
-    Worker: typeof Worker;
-  };
   for (let i = 0; i < count; i++) {
     const workerData: WorkerStart = {
       memory: arena.memory,
@@ -39,15 +34,8 @@ export function startWorkers(
       kernels,
     };
     try {
-      const worker = new WorkerClass(new URL('./kernel-worker.js', import.meta.url), {
-        workerData,
-        // Else Node opens process.stdout to forward the thread's output, which makes the pipe to git
-        // non-blocking: every full pipe would then cost a pause.
-        stdout: true,
-        stderr: true,
-      });
+      const worker = startThread(new URL('./kernel-worker.js', import.meta.url), workerData);
       worker.on('error', () => {});
-      worker.unref();
     } catch {
       return;
     }

@@ -137,8 +137,8 @@ export class WholeXorbs {
   }
 
   async #receive(footer: XorbFooter, file: StreamedFile): Promise<void> {
+    const check = new XorbCheck((records) => file.write(records));
     try {
-      const check = new XorbCheck((records) => file.write(records));
       await this.#remote.readWholeXorb(
         footer,
         (piece) => {
@@ -156,6 +156,8 @@ export class WholeXorbs {
         `xorb ${name} is damaged in ${this.#remote.place}, or was on its way: ${(error as Error).message}`,
         { cause: error, data: { xorb: name } },
       );
+    } finally {
+      await check.settle();
     }
   }
 

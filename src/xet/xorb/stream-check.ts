@@ -1,15 +1,15 @@
 /**
- * Checks a xorb while it comes: every record is decoded and hashed as soon as it is whole, and the
- * xorb's name is the root over all of them. Of a xorb that is not what it says nothing is ever stored.
+ * Checks a xorb while it comes: every record is decoded and hashed, and the xorb's name is the root over all of
+ * them. Of a xorb that is not what it says nothing is ever stored.
  *
- * Memory is one buffer of BUFFER_SIZE and the lists; records that were checked go to `sink`. A footer is compared with what was computed, and left out.
+ * Records are taken in two buffers by turns: what is in one is hashed, beside this thread if there is much of it,
+ * and goes to `sink`, while the other one is filled. Memory is these and the lists. A footer is compared with what
+ * was computed, and left out.
  */
-import { decompressChunk } from '../compress/scheme.ts';
 import { FormatError, Git2dbError } from '../errors.ts';
-import { blake3Keyed } from '../hash/blake3.ts';
-import { DATA_KEY } from '../hash/keys.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual } from '../hash/xet-hash.ts';
+import { hashBeside } from '../parallel/record-thread.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from './chunk-record.ts';
 import {
   decodeFooter,
@@ -20,6 +20,7 @@ import {
   startsFooter,
   type XorbFooter,
 } from './format.ts';
+import { hashRecords, PLACE_WORDS } from './record-hashes.ts';
 
 const BUFFER_SIZE = 1 << 20;
 
@@ -29,28 +30,44 @@ const MAX_RECORD_BYTES = MAX_XORB_BYTES + CHUNK_HEADER_SIZE * MAX_XORB_CHUNKS;
 /** Largest upload of a xorb that can be valid. */
 export const MAX_XORB_UPLOAD: number = MAX_RECORD_BYTES + MAX_FOOTER_LENGTH;
 
+/** Records one after the other, and the beginning of the next. */
+interface Batch {
+  /** Shared with the thread that hashes. */
+  readonly buffer: Buffer;
+  filled: number;
+  /** Bytes of whole records. */
+  whole: number;
+  /** Of the whole records, as `hashRecords` takes them. */
+  places: number[];
+  /** Settles when the buffer may be filled again. */
+  done: Promise<void>;
+}
+
 export class XorbCheck {
   readonly #sink: (records: Uint8Array) => Promise<void>;
-  readonly #buffer: Buffer = Buffer.allocUnsafeSlow(BUFFER_SIZE);
-  /** Bytes in the buffer; the first `#checked` of them are records that were checked. */
-  #filled = 0;
-  #checked = 0;
-  /** Bytes that have gone to the sink. */
-  #sunk = 0;
+  #batch: Batch = newBatch();
+  #other: Batch = newBatch();
+  /** Where the batch begins among the records of the xorb. */
+  #start = 0;
+  #sunk: Promise<void> = Promise.resolve();
+  #isOver = false;
   readonly #hashes: Uint8Array[] = [];
   readonly #recordEnds: number[] = [];
   readonly #rawEnds: number[] = [];
   #footer: Buffer[] | undefined;
   #footerBytes = 0;
 
-  /** `sink` may keep what it gets only until its promise settles. */
+  /**
+   * `sink` may keep what it gets only until its promise settles; it is called for one batch after the other, until
+   * `settle`.
+   */
   constructor(sink: (records: Uint8Array) => Promise<void>) {
     this.#sink = sink;
   }
 
   /**
-   * Takes the next bytes; a promise where the sink has to be waited for, which then takes them all. Throws, or
-   * rejects with, INVALID_XORB or LIMIT_EXCEEDED as soon as that is certain.
+   * Takes the next bytes; a promise where others have to be done with first, which then takes them all. Throws, or
+   * rejects with, INVALID_XORB or LIMIT_EXCEEDED soon after that is certain.
    */
   push(piece: Uint8Array): Promise<void> | undefined {
     const rest = this.#fill(piece);
@@ -59,7 +76,7 @@ export class XorbCheck {
 
   async #pushRest(piece: Uint8Array): Promise<void> {
     for (let rest: Uint8Array | undefined = piece; rest !== undefined; ) {
-      await this.#flush();
+      await this.#turnOver();
       rest = this.#fill(rest);
     }
   }
@@ -70,31 +87,34 @@ export class XorbCheck {
       this.#addFooter(piece);
       return undefined;
     }
-    const taken = Math.min(piece.length, BUFFER_SIZE - this.#filled);
-    this.#buffer.set(taken === piece.length ? piece : piece.subarray(0, taken), this.#filled);
-    this.#filled += taken;
-    this.#checkRecords();
+    const batch = this.#batch;
+    const taken = Math.min(piece.length, BUFFER_SIZE - batch.filled);
+    batch.buffer.set(taken === piece.length ? piece : piece.subarray(0, taken), batch.filled);
+    batch.filled += taken;
+    this.#findRecords(batch);
     if (this.#footer !== undefined) {
       this.#addFooter(piece.subarray(taken));
       return undefined;
     }
-    return this.#filled === BUFFER_SIZE ? piece.subarray(taken) : undefined;
+    return batch.filled === BUFFER_SIZE ? piece.subarray(taken) : undefined;
   }
 
   /** The footer of the xorb, which is `expected`. Its last records have gone to the sink, too, when this resolves. */
   async finish(expected: Uint8Array): Promise<XorbFooter> {
-    if (this.#footer === undefined && this.#filled > this.#checked) {
+    const count = this.#recordEnds.length;
+    if (this.#footer === undefined && this.#batch.filled > this.#batch.whole) {
       throw new FormatError(
         'INVALID_XORB',
-        `the xorb ends inside chunk record ${this.#hashes.length}`,
-        this.#sunk + this.#checked,
+        `the xorb ends inside chunk record ${count}`,
+        this.#start + this.#batch.whole,
       );
     }
-    const count = this.#hashes.length;
     if (count === 0)
       throw new FormatError('INVALID_XORB', 'a xorb has at least one chunk, this one has none', 0);
+    if (this.#batch.whole > 0) await this.#turnOver();
+    await this.#other.done;
     const hashes = new Uint8Array(count * HASH_SIZE);
-    for (const [i, hash] of this.#hashes.entries()) hashes.set(hash, i * HASH_SIZE);
+    Buffer.concat(this.#hashes).copy(hashes);
     const rawEnds = Uint32Array.from(this.#rawEnds);
     const lengths = rawEnds.map((end, i) => end - (rawEnds[i - 1] ?? 0));
     const xorbHash = merkleRoot(hashes, lengths, count);
@@ -107,68 +127,91 @@ export class XorbCheck {
     }
     const footer = { xorbHash, count, hashes, recordEnds: Uint32Array.from(this.#recordEnds), rawEnds };
     if (this.#footer !== undefined) this.#compare(footer);
-    await this.#flush();
     return footer;
   }
 
-  #checkRecords(): void {
-    const held = this.#buffer.subarray(0, this.#filled);
+  /** For whoever gives up, or has finished: resolves when the sink is not called any more. */
+  async settle(): Promise<void> {
+    this.#isOver = true;
+    await Promise.allSettled([this.#batch.done, this.#other.done, this.#sunk]);
+  }
+
+  #findRecords(batch: Batch): void {
+    const held = batch.buffer.subarray(0, batch.filled);
     for (;;) {
-      const at = this.#checked;
-      const available = this.#filled - at;
+      const at = batch.whole;
+      const available = batch.filled - at;
       if (available < CHUNK_HEADER_SIZE) return;
       if (startsFooter(held, at)) {
         this.#footer = [];
         this.#addFooter(held.subarray(at));
-        this.#filled = at;
+        batch.filled = at;
         return;
       }
       // As a version it would be unknown: the first letter of a footer that is not all there yet.
       if (held[at] === FOOTER_MAGIC[0] && available < FOOTER_MAGIC.length) return;
-      const header = decodeChunkHeader(held, at, this.#sunk);
-      const end = at + CHUNK_HEADER_SIZE + header.storedLength;
-      if (end > this.#filled) return;
-      const raw = this.#decode(held.subarray(at + CHUNK_HEADER_SIZE, end), header.scheme, header.rawLength);
-      this.#hashes.push(blake3Keyed(DATA_KEY, raw));
-      this.#checked = end;
-      this.#recordEnds.push(this.#sunk + end);
-      this.#rawEnds.push((this.#rawEnds.at(-1) ?? 0) + raw.length);
+      const { storedLength, scheme, rawLength } = decodeChunkHeader(held, at, this.#start);
+      const end = at + CHUNK_HEADER_SIZE + storedLength;
+      if (end > batch.filled) return;
+      batch.places.push(at + CHUNK_HEADER_SIZE, end, scheme, rawLength);
+      batch.whole = end;
+      this.#recordEnds.push(this.#start + end);
+      this.#rawEnds.push((this.#rawEnds.at(-1) ?? 0) + rawLength);
       this.#checkLimits();
     }
   }
 
-  #decode(payload: Uint8Array, scheme: number, rawLength: number): Uint8Array {
-    try {
-      return decompressChunk(scheme, payload, rawLength);
-    } catch (error) {
-      if (!(error instanceof Git2dbError)) throw error;
-      const message = `chunk ${this.#hashes.length}: ${error.message}`;
-      throw new FormatError('INVALID_XORB', message, this.#sunk + this.#checked, { cause: error });
-    }
+  /** Has the batch done with, and begins the next with what follows its records. */
+  async #turnOver(): Promise<void> {
+    const [batch, next] = [this.#batch, this.#other];
+    await next.done;
+    next.filled = batch.buffer.copy(next.buffer, 0, batch.whole, batch.filled);
+    next.whole = 0;
+    next.places = [];
+    batch.done = this.#process(batch);
+    // Whoever waits for it is told.
+    batch.done.catch(() => {});
+    this.#start += batch.whole;
+    [this.#batch, this.#other] = [next, batch];
+  }
+
+  async #process({ buffer, whole, places }: Batch): Promise<void> {
+    const records = buffer.subarray(0, whole);
+    const [start, number] = [this.#start, this.#hashes.push(new Uint8Array(0)) - 1];
+    const first = this.#recordEnds.length - places.length / PLACE_WORDS;
+    this.#sunk = this.#sunk.then(() => (this.#isOver ? undefined : this.#sink(records)));
+    this.#sunk.catch(() => {});
+    const words = Uint32Array.from(places);
+    const refuse = (i: number, error: unknown) =>
+      error instanceof Git2dbError
+        ? new FormatError(
+            'INVALID_XORB',
+            `chunk ${first + i}: ${error.message}`,
+            start + (words[i * PLACE_WORDS] as number) - CHUNK_HEADER_SIZE,
+            { cause: error },
+          )
+        : error;
+    const beside = hashBeside(records, words);
+    const here = beside === undefined ? hashRecords(records, words, refuse) : undefined;
+    const [theirs] = await Promise.all([beside, this.#sunk]);
+    this.#hashes[number] = here ?? theirs ?? hashRecords(records, words, refuse);
   }
 
   #checkLimits(): void {
     const raw = this.#rawEnds.at(-1) as number;
     const stored = this.#recordEnds.at(-1) as number;
-    if (this.#hashes.length <= MAX_XORB_CHUNKS && raw <= MAX_XORB_BYTES && stored <= MAX_RECORD_BYTES) return;
+    if (this.#recordEnds.length <= MAX_XORB_CHUNKS && raw <= MAX_XORB_BYTES && stored <= MAX_RECORD_BYTES)
+      return;
     throw new Git2dbError(
       'LIMIT_EXCEEDED',
-      `a xorb has at most ${MAX_XORB_CHUNKS} chunks, ${MAX_XORB_BYTES} raw and ${MAX_RECORD_BYTES} stored bytes; chunk ${this.#hashes.length - 1} exceeds that`,
+      `a xorb has at most ${MAX_XORB_CHUNKS} chunks, ${MAX_XORB_BYTES} raw and ${MAX_RECORD_BYTES} stored bytes; chunk ${this.#recordEnds.length - 1} exceeds that`,
     );
-  }
-
-  async #flush(): Promise<void> {
-    if (this.#checked > 0) await this.#sink(this.#buffer.subarray(0, this.#checked));
-    this.#buffer.copyWithin(0, this.#checked, this.#filled);
-    this.#sunk += this.#checked;
-    this.#filled -= this.#checked;
-    this.#checked = 0;
   }
 
   #addFooter(bytes: Uint8Array): void {
     this.#footerBytes += bytes.length;
     if (this.#footerBytes > MAX_FOOTER_LENGTH) {
-      throw new FormatError('INVALID_XORB', 'more follows the records than a footer can be', this.#sunk);
+      throw new FormatError('INVALID_XORB', 'more follows the records than a footer can be', this.#start);
     }
     this.#footer?.push(Buffer.from(bytes));
   }
@@ -187,6 +230,11 @@ export class XorbCheck {
       throw new FormatError('INVALID_XORB', message, recordBytes);
     }
   }
+}
+
+function newBatch(): Batch {
+  const buffer = Buffer.from(new SharedArrayBuffer(BUFFER_SIZE));
+  return { buffer, filled: 0, whole: 0, places: [], done: Promise.resolve() };
 }
 
 function endsEqual(a: Uint32Array, b: Uint32Array): boolean {

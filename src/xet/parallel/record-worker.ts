@@ -1,0 +1,16 @@
+/** A thread that hashes the records of xorbs; `record-thread.ts` is its other end. */
+import { parentPort } from 'node:worker_threads';
+import { hashRecords } from '../xorb/record-hashes.ts';
+import type { RecordAnswer, RecordQuestion } from './record-thread.ts';
+
+const port = parentPort!;
+
+port.on('message', ({ id, bytes, places }: RecordQuestion) => {
+  let answer: RecordAnswer = { id };
+  try {
+    answer = { id, hashes: hashRecords(bytes, places, (_, error) => error) };
+  } catch {
+    // Whoever asked finds out what is wrong.
+  }
+  port.postMessage(answer);
+});
