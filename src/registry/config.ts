@@ -6,7 +6,7 @@
  * because a newer version may know it. Neither is printed here.
  */
 import { splitZ } from '../git/records.ts';
-import { gitSync } from '../git/runner.ts';
+import { type GitRun, git, gitSync } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { configFilePath, readConfigFile } from './config-file.ts';
 import {
@@ -54,9 +54,20 @@ export function loadConfig(sources: ConfigSources): RegistryConfig {
   return resolveConfig(sources).config;
 }
 
+/** As `loadConfig`, while git runs beside what the caller does meanwhile. */
+export async function loadConfigBeside(sources: ConfigSources): Promise<RegistryConfig> {
+  const { stdout } = await git(GIT_SETTINGS, gitRun(sources));
+  return resolveWith(sources, stdout).config;
+}
+
 /** As `loadConfig`, with what is to be said about it. */
 export function resolveConfig(sources: ConfigSources): ResolvedConfig {
-  const { cwd, env } = sources;
+  return resolveWith(sources, gitSync(GIT_SETTINGS, gitRun(sources)).stdout);
+}
+
+/** `git`: what it says of `GIT_SETTINGS`. */
+function resolveWith(sources: ConfigSources, git: Buffer): ResolvedConfig {
+  const { env } = sources;
   const warnings: string[] = [];
   const given = new Map<SettingName, GivenValue[]>(SETTINGS.map(({ name }) => [name, []]));
   addInput(given, 'programmatic', sources.programmatic);
@@ -65,7 +76,7 @@ export function resolveConfig(sources: ConfigSources): ResolvedConfig {
     const value = env[setting.variable];
     if (value !== undefined && value !== '') add(given, setting, value, 'environment', setting.variable);
   }
-  addGit(given, cwd, env, warnings);
+  addGit(given, git, warnings);
   const file = configFilePath(env);
   if (file !== undefined) addFile(given, file, warnings);
   for (const setting of SETTINGS) {
@@ -95,20 +106,14 @@ function addInput(
 }
 
 const GIT_KEYS = '^(git2db\\..*|xet\\.(endpoint|token))$';
+const GIT_SETTINGS = ['config', '-z', '--show-scope', '--show-origin', '--get-regexp', GIT_KEYS];
+
+function gitRun({ cwd, env }: ConfigSources): GitRun {
+  return { cwd, env: { ...env, GIT_CONFIG: undefined }, keepGitEnv: true, okStatus: [0, 1] };
+}
 
 /** In git the last value counts, so the first one added here. */
-function addGit(
-  given: Map<SettingName, GivenValue[]>,
-  cwd: string,
-  env: NodeJS.ProcessEnv,
-  warnings: string[],
-): void {
-  const { stdout } = gitSync(['config', '-z', '--show-scope', '--show-origin', '--get-regexp', GIT_KEYS], {
-    cwd,
-    env: { ...env, GIT_CONFIG: undefined },
-    keepGitEnv: true,
-    okStatus: [0, 1],
-  });
+function addGit(given: Map<SettingName, GivenValue[]>, stdout: Buffer, warnings: string[]): void {
   const pieces = [...splitZ(stdout)].map((piece) => piece.toString('utf8'));
   for (let i = pieces.length - 3; i >= 0; i -= 3) {
     const [scope, origin, record] = pieces.slice(i, i + 3) as [string, string, string];

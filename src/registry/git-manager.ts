@@ -19,7 +19,7 @@ export type { CacheStats } from './place-cache.ts';
 export type { Signature, SignatureOptions } from './signature.ts';
 
 export interface GitManagerOptions {
-  /** That of the environment and the current directory unless given; a broken one is an error. */
+  /** That of the environment and the current directory unless given; a broken one is an error when it is used. */
   readonly config?: RegistryConfig | undefined;
   /** Instead of the configuration's. */
   readonly maxConcurrent?: number | undefined;
@@ -42,7 +42,6 @@ export interface RepositoryOptions {
 export class GitManager implements AsyncDisposable {
   static #global: GitManager | undefined;
 
-  readonly config: RegistryConfig;
   readonly cache: {
     stats(): CacheStats;
     clear(): Promise<void>;
@@ -54,22 +53,32 @@ export class GitManager implements AsyncDisposable {
     probe(repoPath: string, path: string): Promise<ReadonlyMap<DriverName, DriverProbe>>;
   };
   readonly env: NodeJS.ProcessEnv | undefined;
-  readonly #operations: Operations;
+  readonly #maxConcurrent: number | undefined;
+  #config: RegistryConfig | undefined;
+  #operations: Operations | undefined;
 
   constructor({ config, maxConcurrent, env }: GitManagerOptions = {}) {
-    this.config = config ?? loadConfig({ cwd: process.cwd(), env: env ?? process.env });
-    const limit = maxConcurrent ?? this.config.maxConcurrent;
-    if (!Number.isSafeInteger(limit) || limit < 1) {
-      throw new Git2dbError('USAGE', `maxConcurrent: expected an integer from 1, found ${String(limit)}`);
+    if (maxConcurrent !== undefined && (!Number.isSafeInteger(maxConcurrent) || maxConcurrent < 1)) {
+      throw new Git2dbError(
+        'USAGE',
+        `maxConcurrent: expected an integer from 1, found ${String(maxConcurrent)}`,
+      );
     }
+    this.#config = config;
+    this.#maxConcurrent = maxConcurrent;
     this.env = env;
-    this.#operations = new Operations(limit);
     this.known = new PlaceCache();
     this.cache = { stats: () => this.known.stats(), clear: () => this.known.clear() };
     this.drivers = { probe: (repoPath, path) => this.#probeDrivers(repoPath, path) };
   }
 
-  /** The one of this process, made when it is first asked for. Throws INVALID_CONFIG, then and later. */
+  /** Unless it was given, read when it is first needed, which takes a run of git. Throws INVALID_CONFIG. */
+  get config(): RegistryConfig {
+    this.#config ??= loadConfig({ cwd: process.cwd(), env: this.env ?? process.env });
+    return this.#config;
+  }
+
+  /** The one of this process, made when it is first asked for. */
   static global(): GitManager {
     GitManager.#global ??= new GitManager();
     return GitManager.#global;
@@ -159,7 +168,7 @@ export class GitManager implements AsyncDisposable {
 
   /** What waits or runs now, oldest first. */
   operations(): readonly Operation[] {
-    return this.#operations.list();
+    return this.#operations?.list() ?? [];
   }
 
   /** Runs `fn` when one of `maxConcurrent` slots is free; rejects with an AbortError where `signal` fires first. */
@@ -168,6 +177,11 @@ export class GitManager implements AsyncDisposable {
     fn: (signal: AbortSignal | undefined) => Promise<T>,
     options: { readonly signal?: AbortSignal | undefined } = {},
   ): Promise<T> {
+    try {
+      this.#operations ??= new Operations(this.#maxConcurrent ?? this.config.maxConcurrent);
+    } catch (error) {
+      return Promise.reject(error);
+    }
     return this.#operations.run(description, fn, options);
   }
 

@@ -10,13 +10,13 @@ import { Git2dbError } from '../xet/errors.ts';
 import { applyDraft } from './apply-draft.ts';
 import { CloneOperation } from './clone.ts';
 import type { CloneOptions } from './clone-options.ts';
-import { loadConfig, type RegistryConfig } from './config.ts';
+import { loadConfig, loadConfigBeside, type RegistryConfig } from './config.ts';
 import { Draft, type RecordPatch } from './draft.ts';
 import { checkAborted, NotFoundError } from './errors.ts';
 import { GitManager } from './git-manager.ts';
 import type { RepositoryRecord } from './metadata.ts';
 import { type NameReservation, type ReserveOptions, tryReserve, waitForRelease } from './name-reservation.ts';
-import { findLayout, openStore } from './open-registry.ts';
+import { findLayout, loadEarly, openStore } from './open-registry.ts';
 import type { AddRecordOptions, NewRecord, RecordSink } from './record-sink.ts';
 import { absolutePathOf, findToRegister, type RegisterOptions, registerIn } from './register.ts';
 import type { RegistryLayout } from './registry-layout.ts';
@@ -90,9 +90,11 @@ export class Git2DB implements AsyncDisposable, RecordSink {
     checkAborted(signal, `opening ${directory}`);
     const env = options.env ?? process.env;
     const layout = findLayout(directory, readOnly);
-    const config = options.config ?? loadConfig({ cwd: layout.root, env });
+    const asked = options.config ?? loadConfigBeside({ cwd: layout.root, env });
     const manager = options.manager ?? GitManager.global();
-    const { store, notices } = await openStore(layout, { config, env, signal, readOnly });
+    const loaded = loadEarly(layout);
+    const config = await asked;
+    const { store, notices } = await openStore(layout, { config, env, signal, readOnly, loaded });
     return new Git2DB(store, { manager, config, env }, notices);
   }
 

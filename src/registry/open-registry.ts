@@ -5,7 +5,7 @@ import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import type { RegistryConfig } from './config.ts';
 import { listJournals } from './journal.ts';
 import { emptyMetadata } from './metadata.ts';
-import { replaceMetadata } from './metadata-file.ts';
+import { type LoadedMetadata, loadMetadata, replaceMetadata } from './metadata-file.ts';
 import { realRoot } from './register.ts';
 import { type RegistryLayout, registryLayout } from './registry-layout.ts';
 import { RegistryLock } from './registry-lock.ts';
@@ -23,16 +23,28 @@ export interface OpenStoreOptions {
   readonly env: NodeJS.ProcessEnv;
   readonly signal: AbortSignal | undefined;
   readonly readOnly: boolean;
+  /** What was read of the metadata a moment ago. */
+  readonly loaded?: LoadedMetadata | undefined;
+}
+
+/** For `openStore`, before all that it takes is known; what is wrong with the file is told there. */
+export function loadEarly(layout: RegistryLayout): LoadedMetadata | undefined {
+  try {
+    return loadMetadata(layout);
+  } catch {
+    return undefined;
+  }
 }
 
 /** The metadata, made if there are none, of the newest version, at home where they are, with nothing unfinished. */
 export async function openStore(
   layout: RegistryLayout,
-  { config, env, signal, readOnly }: OpenStoreOptions,
+  { config, env, signal, readOnly, loaded }: OpenStoreOptions,
 ): Promise<{ readonly store: RegistryStore; readonly notices: readonly string[] }> {
   const store = new RegistryStore(layout, {
     lockTimeoutMs: config.lockTimeoutMs,
     readOnly: readOnly ? openedReadOnly(layout) : undefined,
+    loaded,
   });
   if (!existsSync(layout.metadata)) await create(layout, config, readOnly, signal);
   const notices = await settleRoot(store, { env, signal });

@@ -7,7 +7,14 @@ import { Git2dbError } from '../xet/errors.ts';
 import { abortedError } from './errors.ts';
 import { hasJournals, recoverJournals } from './journal.ts';
 import { METADATA_VERSION, type RegistryMetadata } from './metadata.ts';
-import { type FileStamp, loadMetadata, replaceMetadata, sameStamp, stampOf } from './metadata-file.ts';
+import {
+  type FileStamp,
+  type LoadedMetadata,
+  loadMetadata,
+  replaceMetadata,
+  sameStamp,
+  stampOf,
+} from './metadata-file.ts';
 import type { RegistryLayout } from './registry-layout.ts';
 import { Patience, RegistryLock } from './registry-lock.ts';
 import { Snapshot } from './snapshot.ts';
@@ -25,6 +32,8 @@ export interface StoreOptions {
   readonly lockTimeoutMs: number;
   /** Why nothing can be changed, if so. */
   readonly readOnly?: Git2dbError | undefined;
+  /** What was read of the file a moment ago. */
+  readonly loaded?: LoadedMetadata | undefined;
 }
 
 export class RegistryStore {
@@ -43,6 +52,7 @@ export class RegistryStore {
     this.layout = layout;
     this.#options = options;
     this.#readOnly = options.readOnly;
+    if (options.loaded !== undefined) this.#take(options.loaded);
   }
 
   get readOnly(): Git2dbError | undefined {
@@ -67,9 +77,13 @@ export class RegistryStore {
     }
     const loaded = loadMetadata(this.layout);
     if (loaded === undefined) throw missing(this.layout);
-    this.#stamp = loaded.stamp;
-    this.#version = loaded.version;
-    this.#snapshot = new Snapshot(loaded.metadata);
+    return this.#take(loaded);
+  }
+
+  #take({ stamp, version, metadata }: LoadedMetadata): Snapshot {
+    this.#stamp = stamp;
+    this.#version = version;
+    this.#snapshot = new Snapshot(metadata);
     return this.#snapshot;
   }
 

@@ -146,10 +146,14 @@ test.serial(
   'the manager of the process is one, and a broken configuration is an error instead of defaults',
   async (t) => {
     process.env.GIT2DB_MAX_CONCURRENT = 'many';
-    t.throws(() => GitManager.global(), { message: /GIT2DB_MAX_CONCURRENT/ });
-    process.env.GIT2DB_MAX_CONCURRENT = '3';
     t.teardown(() => delete process.env.GIT2DB_MAX_CONCURRENT);
     const manager = GitManager.global();
+    t.throws(() => manager.config, { message: /GIT2DB_MAX_CONCURRENT/ });
+    await t.throwsAsync(
+      manager.run('nothing', async () => {}),
+      { message: /GIT2DB_MAX_CONCURRENT/ },
+    );
+    process.env.GIT2DB_MAX_CONCURRENT = '3';
     t.is(GitManager.global(), manager);
     t.is(manager.config.maxConcurrent, 3);
     await manager[Symbol.asyncDispose]();
