@@ -14,6 +14,7 @@ import {
   droppedDefaults,
   formatParameter,
   formatParameters,
+  LOWERS_MAX,
   type OverlayParameters,
   overlayParameters,
   PAGE_TEXT_MAX,
@@ -68,7 +69,16 @@ export const kernelBackend: MountBackend = {
       throw unavailable(`the kernel's overlay has nothing like ${unable}; take --backend fuse`);
     }
     if (stamp?.mknodFailed === true) {
-      throw unavailable('the upper has whiteouts that only our FUSE overlay reads; take --backend fuse');
+      throw unavailable(
+        "the upper's whiteouts, which hide deleted files, cannot be made there in the form that the kernel reads; " +
+          'take --backend fuse',
+      );
+    }
+    if (lowers.length > LOWERS_MAX) {
+      throw unavailable(
+        `the kernel's overlay takes at most ${LOWERS_MAX} lower layers, and these are ${lowers.length}; ` +
+          'take --backend fuse',
+      );
     }
     const layers = upper === undefined ? lowers : [upper, ...lowers];
     const named = layers.find(({ path }) => hasWhiteoutNames(path, options.whiteouts));
