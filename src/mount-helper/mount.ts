@@ -23,7 +23,7 @@ import {
 } from './mount-records.ts';
 import type { Stamp } from './overlay/stamp.ts';
 import { findStamp, holdUpper, type UpperHold } from './overlay/upper-hold.ts';
-import { failsToMakeWhiteouts } from './overlay/work-directory.ts';
+import { failsToMakeMarks } from './overlay/work-directory.ts';
 import { chooseNamespace, readSigns } from './overlay/xattr-namespace.ts';
 import { realPath } from './path.ts';
 import { mountPointOf, type PreparedMount, prepareMount } from './preparation.ts';
@@ -123,7 +123,9 @@ function holdLayers(
       chooseNamespace(hold.stamp, readSigns(upper.path, work.path), caller, asked);
     }
     refuseWhenUsed(upper.path, places);
-    if (!hold.stamp.mknodFailed && failsToMakeWhiteouts(work.path)) hold.update({ mknodFailed: true });
+    if (!hold.stamp.mknodFailed && failsToMakeMarks(work.path, hold.stamp.namespace)) {
+      hold.update({ mknodFailed: true });
+    }
     return { namespace: hold.stamp.namespace, stamp: hold.stamp, hold };
   } catch (error) {
     hold.abandon();
