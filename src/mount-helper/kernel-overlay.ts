@@ -5,8 +5,9 @@
  * There is no trial beforehand: the mount is its own trial. What the kernel does not know of our defaults
  * is left out, and nothing else.
  */
-import { accessSync, closeSync, constants, mkdirSync, openSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { type ErrorCode, errnoOf, Git2dbError } from '../xet/errors.ts';
 import type { BackendMount, MountBackend, MountRequest } from './backend.ts';
 import {
@@ -131,7 +132,7 @@ function withSecondLower({ options, isMergedEmpty, places }: MountRequest): Moun
   if (isMergedEmpty && !isWithin(lowers[0]!, merged)) return { ...options, lowers: [lowers[0]!, merged] };
   const empty = join(places.runtime, 'empty');
   ensurePrivateDirectory(places.runtime);
-  mkdirSync(empty, { recursive: true, mode: 0o500 });
+  makeDirectories(empty, 0o500);
   return { ...options, lowers: [lowers[0]!, Buffer.from(empty)] };
 }
 
