@@ -7,8 +7,8 @@
  *     # comment
  *     [attr]NAME attr ...                     a macro, left alone here
  *
- * A pattern that starts with `!` is ignored by git and one that ends in `/` matches nothing. Git
- * reads no line of 2048 bytes or more.
+ * A pattern that starts with `!` is ignored by git, and one that ends in `/`, or has a part that is
+ * empty, `.` or `..`, matches nothing. Git reads no line of 2048 bytes or more.
  */
 
 import { Git2dbError } from '../xet/errors.ts';
@@ -64,12 +64,12 @@ export function trackingOf(text: Uint8Array, pattern: string, attributes: readon
 /**
  * Gives `pattern` the `attributes`. A pattern that has a line keeps it, and the attributes on it that
  * are about other names; else a line is added at the end. Doing it twice changes nothing. Throws
- * USAGE for a pattern that git would not use.
+ * USAGE for a new pattern that git would not use.
  */
 export function addLine(text: Uint8Array, pattern: string, attributes: readonly string[]): AttributesAdd {
-  checkPattern(pattern);
   const before = trackingOf(text, pattern, attributes);
   if (before.state === 'same') return { text: Buffer.from(text), changed: false, before };
+  if (before.state === 'absent') checkPattern(pattern);
   const lines = splitLines(text);
   const wanted = attributes.map(bytes);
   const found = lastLineOf(lines, pattern);
@@ -241,6 +241,13 @@ function checkPattern(pattern: string): void {
   else if (pattern.startsWith('[attr]')) wrong = 'a line that starts with [attr] defines a macro';
   else if (pattern.endsWith('/')) {
     wrong = `a pattern that ends in / matches no file; for everything below it write ${pattern}**`;
+  } else if (/^(\.\/)+/.test(pattern)) {
+    wrong = `a pattern is no path, and none that begins with ./ matches a file; write ${pattern.replace(/^(\.\/+)+/, '/')}`;
+  } else if (/(^|\/)\.\.?(\/|$)/.test(pattern)) {
+    wrong =
+      'no . or .. matches a file; a pattern is for what lies below its .gitattributes: go to that directory';
+  } else if (pattern.includes('//')) {
+    wrong = `a pattern with // matches no file; write ${pattern.replaceAll(/\/+/g, '/')}`;
   }
   if (wrong !== undefined) {
     throw new Git2dbError(

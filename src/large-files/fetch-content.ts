@@ -10,6 +10,8 @@ import { formatHash, parseHash } from '../xet/hash/xet-hash.ts';
 import { shownUrl } from '../xet/remote/address.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
+import { StoreWriter } from '../xet/store/writer.ts';
+import { sizeIfPresent } from '../xet/transfer/present-file.ts';
 import type { TransferEvent } from '../xet/transfer/transfer.ts';
 import type { ContentRemotes } from './content-remotes.ts';
 import type { Place } from './work-tree.ts';
@@ -95,6 +97,7 @@ class ContentFetch {
   }
 
   async fetchXet(wanted: readonly WantedContent[]): Promise<void> {
+    await this.#settlePresent(wanted);
     await this.#eachRemote(wanted, async (name, left, treeish) => {
       const { remote } = await this.#remotes.open(name, 'fetch', undefined, treeish);
       const { storeDir, repository, fsync } = this.#config;
@@ -129,6 +132,7 @@ class ContentFetch {
 
   async fetchLfs(wanted: readonly WantedContent[]): Promise<void> {
     if (wanted.length === 0) return;
+    await this.#settlePresent(wanted);
     const { fetchLfs } = await import('../lfs/fetch.ts');
     await this.#eachRemote(wanted, async (name, left, treeish) => {
       const { signal, warn } = this.#options;
@@ -150,6 +154,30 @@ class ContentFetch {
         if (error !== undefined)
           this.#say(keyOf({ kind: 'lfs', hash: sha256, size }), { name, place: choice.url, error });
     });
+  }
+
+  /** What is here is missed by nobody, also where no remote can be asked. It is renewed, so that gc leaves it alone. */
+  async #settlePresent(wanted: readonly WantedContent[]): Promise<void> {
+    const { storeDir, fsync } = this.#config;
+    const local = new LocalStore(storeDir);
+    try {
+      if (wanted.length === 0 || !local.exists()) return;
+      const writer = new StoreWriter(local, { fsync, warn: this.#options.warn });
+      try {
+        for (const one of wanted) {
+          const { hash, size } = one;
+          const found = one.kind === 'xet' ? [parseHash(hash)] : local.findSha256(hash);
+          if (
+            found.some((each) => sizeIfPresent(local, writer, { hash: each, size }, 'sealed') !== undefined)
+          )
+            this.#settle(one, 'present');
+        }
+      } finally {
+        await writer.seal();
+      }
+    } finally {
+      local.close();
+    }
   }
 
   /** There may be an LFS server, too: a store that cannot be opened is no reason not to ask that. */

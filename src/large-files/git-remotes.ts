@@ -159,7 +159,8 @@ export class GitRemotes {
 
   async #inTree(treeish: string): Promise<TreeEntry | undefined> {
     const { stdout, status } = await git(
-      ['ls-tree', '-z', '--full-tree', '--end-of-options', treeish, '--', GITXET_FILE],
+      // No "--": after the other one it would be a path, and a file may have that name.
+      ['ls-tree', '-z', '--full-tree', '--end-of-options', treeish, GITXET_FILE],
       { ...this.#run, okStatus: [0, 128] },
     );
     const match = /^(\d+) \w+ ([0-9a-f]+)\t/.exec(stdout.toString('latin1'));

@@ -7,11 +7,12 @@
  * are remembered, so that uninstall puts them back. Any other hook is left alone: chained if that is wanted, else
  * refused with the line that it needs.
  */
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setConfig, unsetConfig } from '../git/config.ts';
 import { type GitRun, git, gitText } from '../git/runner.ts';
 import { gitAtLeast } from '../git/version.ts';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { shellWord } from './shell-word.ts';
 
@@ -275,7 +276,7 @@ function isChained(directory: string): boolean {
 }
 
 function writeHook(path: string, text: string): void {
-  mkdirSync(dirname(path), { recursive: true });
+  makeDirectories(dirname(path));
   const temporary = `${path}.git2db-${process.pid}`;
   writeFileSync(temporary, text, { encoding: 'latin1', mode: 0o755 });
   chmodSync(temporary, 0o755);

@@ -138,7 +138,14 @@ export async function listTracked(place: Place): Promise<ListedPattern[]> {
 
 function readAttributesFile(folder: string): Buffer {
   const path = join(folder, '.gitattributes');
-  if (lstatSync(path, { throwIfNoEntry: false })?.isSymbolicLink()) {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat !== undefined && !stat.isFile() && !stat.isSymbolicLink()) {
+    throw new Git2dbError(
+      'REFUSED',
+      `${path} is no file, so git reads no patterns from it: move it away first`,
+    );
+  }
+  if (stat?.isSymbolicLink()) {
     throw new Git2dbError(
       'REFUSED',
       `${path} is a symbolic link, which git does not follow: make it a file first`,

@@ -3,8 +3,9 @@
  * remote: what `git2db xet trust URL` was told. Kept outside of every repository, one canonical URL a line, in
  * `${XDG_STATE_HOME:-~/.local/state}/git2db/trusted`, readable for its owner alone.
  */
-import { chmodSync, mkdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { chmodSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { placeKey } from './place-url.ts';
 
@@ -80,7 +81,7 @@ function save(urls: readonly string[], env: Environment): void {
   const file = trustedFile(env);
   const temporary = `${file}.${process.pid}.tmp`;
   try {
-    mkdirSync(dirname(file), { recursive: true, mode: 0o700 });
+    makeDirectories(dirname(file), 0o700);
     writeFileSync(temporary, urls.map((url) => `${url}\n`).join(''), { mode: 0o600, flag: 'wx' });
     chmodSync(temporary, 0o600);
     renameSync(temporary, file);

@@ -7,7 +7,6 @@ import {
   closeSync,
   fstatSync,
   ftruncateSync,
-  mkdirSync,
   openSync,
   readdirSync,
   renameSync,
@@ -15,6 +14,7 @@ import {
   writeSync,
 } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf } from '../xet/errors.ts';
 import { unwritable } from '../xet/store/unwritable.ts';
 import type { DownloadSink } from './basic.ts';
@@ -32,7 +32,7 @@ export class PartFile implements DownloadSink {
     this.#sha256 = sha256;
     this.path = join(directory, `${sha256}.${process.pid}.part`);
     try {
-      mkdirSync(directory, { recursive: true });
+      makeDirectories(directory);
       this.#claim();
       this.#fd = openSync(this.path, 'a+', 0o666);
       this.#position = fstatSync(this.#fd).size;

@@ -22,6 +22,9 @@ export interface OverlayParameters {
 /** mount(2) copies a page, the last byte of which is NUL, and cuts off the rest without a word. */
 export const PAGE_TEXT_MAX = 4095;
 
+/** OVL_MAX_STACK of the kernel. */
+export const LOWERS_MAX = 500;
+
 /** By default what keeps uppers portable between kernels, other machines and our FUSE overlay. */
 const DEFAULTS = { redirect_dir: 'on', index: 'off', metacopy: 'off', xino: 'auto' } as const;
 

@@ -5,8 +5,9 @@
  * There is no trial beforehand: the mount is its own trial. What the kernel does not know of our defaults
  * is left out, and nothing else.
  */
-import { accessSync, closeSync, constants, mkdirSync, openSync } from 'node:fs';
+import { accessSync, closeSync, constants, openSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { type ErrorCode, errnoOf, Git2dbError } from '../xet/errors.ts';
 import type { BackendMount, MountBackend, MountRequest } from './backend.ts';
 import {
@@ -14,6 +15,7 @@ import {
   droppedDefaults,
   formatParameter,
   formatParameters,
+  LOWERS_MAX,
   type OverlayParameters,
   overlayParameters,
   PAGE_TEXT_MAX,
@@ -68,7 +70,16 @@ export const kernelBackend: MountBackend = {
       throw unavailable(`the kernel's overlay has nothing like ${unable}; take --backend fuse`);
     }
     if (stamp?.mknodFailed === true) {
-      throw unavailable('the upper has whiteouts that only our FUSE overlay reads; take --backend fuse');
+      throw unavailable(
+        "the upper's whiteouts, which hide deleted files, cannot be made there in the form that the kernel reads; " +
+          'take --backend fuse',
+      );
+    }
+    if (lowers.length > LOWERS_MAX) {
+      throw unavailable(
+        `the kernel's overlay takes at most ${LOWERS_MAX} lower layers, and these are ${lowers.length}; ` +
+          'take --backend fuse',
+      );
     }
     const layers = upper === undefined ? lowers : [upper, ...lowers];
     const named = layers.find(({ path }) => hasWhiteoutNames(path, options.whiteouts));
@@ -121,7 +132,7 @@ function withSecondLower({ options, isMergedEmpty, places }: MountRequest): Moun
   if (isMergedEmpty && !isWithin(lowers[0]!, merged)) return { ...options, lowers: [lowers[0]!, merged] };
   const empty = join(places.runtime, 'empty');
   ensurePrivateDirectory(places.runtime);
-  mkdirSync(empty, { recursive: true, mode: 0o500 });
+  makeDirectories(empty, 0o500);
   return { ...options, lowers: [lowers[0]!, Buffer.from(empty)] };
 }
 

@@ -23,9 +23,10 @@ import {
 } from './mount-records.ts';
 import type { Stamp } from './overlay/stamp.ts';
 import { findStamp, holdUpper, type UpperHold } from './overlay/upper-hold.ts';
-import { failsToMakeWhiteouts } from './overlay/work-directory.ts';
+import { failsToMakeMarks } from './overlay/work-directory.ts';
 import { chooseNamespace, readSigns } from './overlay/xattr-namespace.ts';
-import { type CheckedDirectory, mountPointOf, type PreparedMount, prepareMount } from './preparation.ts';
+import { realPath } from './path.ts';
+import { mountPointOf, type PreparedMount, prepareMount } from './preparation.ts';
 import { type RecordPlaces, recordPlaces } from './record-places.ts';
 import { findUpperUse, upperInUse } from './upper-use.ts';
 
@@ -75,7 +76,10 @@ async function prepareOrClear(options: MountOptions, places: RecordPlaces): Prom
   try {
     return prepareMount(options);
   } catch (error) {
-    if (!(error instanceof Git2dbError) || error.code !== 'MERGED_DEAD') throw error;
+    if (!(error instanceof Git2dbError)) throw error;
+    // A mount that lives has the mark too: nobody is to be told to remove that.
+    if (error.code === 'VOLATILE_LEFTOVER') refuseWhenUsed(realPath(options.upper!), places);
+    if (error.code !== 'MERGED_DEAD') throw error;
     const [{ findListed, listMounts }, { umount }] = await Promise.all([
       import('./list.ts'),
       import('./umount.ts'),
@@ -108,7 +112,7 @@ function holdLayers(
   const asked = options.namespace ?? (options.backend === 'userns' ? 'user' : undefined);
   const namespace = chooseNamespace(known, readSigns(upper.path, work.path), caller, asked);
   if (options.readOnly) {
-    refuseWhenUsed(upper, places);
+    refuseWhenUsed(upper.path, places);
     return { namespace, stamp: known, hold: undefined };
   }
   const first: Stamp = { namespace, owner: caller.uid, mknodFailed: false, redirectsUsed: false };
@@ -118,8 +122,10 @@ function holdLayers(
       // Stamped by another command between our look and our lock.
       chooseNamespace(hold.stamp, readSigns(upper.path, work.path), caller, asked);
     }
-    refuseWhenUsed(upper, places);
-    if (!hold.stamp.mknodFailed && failsToMakeWhiteouts(work.path)) hold.update({ mknodFailed: true });
+    refuseWhenUsed(upper.path, places);
+    if (!hold.stamp.mknodFailed && failsToMakeMarks(work.path, hold.stamp.namespace)) {
+      hold.update({ mknodFailed: true });
+    }
     return { namespace: hold.stamp.namespace, stamp: hold.stamp, hold };
   } catch (error) {
     hold.abandon();
@@ -134,9 +140,9 @@ function ownerOfStamp(namespace: XattrNamespace, caller: Caller, work: Buffer) {
   return { uid, gid };
 }
 
-function refuseWhenUsed(upper: CheckedDirectory, places: RecordPlaces): void {
-  const use = findUpperUse(places, upper.path);
-  if (use !== undefined) throw upperInUse(upper.path, use);
+function refuseWhenUsed(upper: Buffer, places: RecordPlaces): void {
+  const use = findUpperUse(places, upper);
+  if (use !== undefined) throw upperInUse(upper, use);
 }
 
 // ---- the backends ----------------------------------------------------------------------------

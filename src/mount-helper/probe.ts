@@ -22,7 +22,7 @@ import type { BackendName } from './mount-options.ts';
 import { findMount, mountOf, readMountTable } from './mount-table.ts';
 import type { Stamp } from './overlay/stamp.ts';
 import { holdUpper } from './overlay/upper-hold.ts';
-import { failsToMakeWhiteouts } from './overlay/work-directory.ts';
+import { failsToMakeMarks } from './overlay/work-directory.ts';
 import { joinPath, realPath, showPath } from './path.ts';
 import { prepareMount } from './preparation.ts';
 import { endProcess, waitForEnd } from './process-end.ts';
@@ -129,11 +129,12 @@ async function mountScratch(
 ): Promise<Pick<ProbeFinding, 'features' | 'dropped'>> {
   const prepared = prepareMount(scratch.options);
   const { options, isMergedEmpty } = prepared;
+  const namespace = caller.isPrivileged && name !== 'userns' ? 'trusted' : 'user';
   const stamp: Stamp = {
-    namespace: caller.isPrivileged && name !== 'userns' ? 'trusted' : 'user',
+    namespace,
     owner: caller.uid,
     // Nobody else knows of this directory, and nobody mounts in it yet.
-    mknodFailed: failsToMakeWhiteouts(options.work!),
+    mknodFailed: failsToMakeMarks(options.work!, namespace),
     redirectsUsed: false,
   };
   const request = {

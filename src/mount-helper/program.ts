@@ -193,12 +193,14 @@ async function repairAction({ flags, operands, report, json, host }: Context): P
   const outcomes = await repairMounts(recordPlaces(host.env), {
     remount: (options) => mountOverlay(options, host.env),
     dryRun: flags.has('dry-run'),
+    onUnknown: (merged) =>
+      report.note(`${showPath(merged)} is no mount of git2db, and there is no record of one`),
     ...(operands.length > 0 ? { only: operands.map(absolute) } : {}),
   });
   if (json) report.json(outcomes.map(repairJson));
   for (const { message, isOpen } of outcomes) {
     if (isOpen) report.error(message);
-    else if (!json) report.data(message);
+    else if (!json) report.data(flags.has('dry-run') ? `dry run: ${message}` : message);
   }
   return outcomes.some(({ isOpen }) => isOpen) ? EXIT_FALSE : EXIT_OK;
 }

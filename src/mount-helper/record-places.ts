@@ -8,9 +8,10 @@
  * servers are in the records: a server lives on. The fallback lies in the user's own directory and not in
  * /tmp, where somebody else could have made it first.
  */
-import { chmodSync, lstatSync, mkdirSync } from 'node:fs';
+import { chmodSync, lstatSync } from 'node:fs';
 import { userInfo } from 'node:os';
 import { isAbsolute, join } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { inInitialUserNamespace } from './process-identity.ts';
 
@@ -68,7 +69,7 @@ function isOurs(directory: string): boolean {
 /** Makes `directory` where it is missing; nobody else may look into it. */
 export function ensurePrivateDirectory(directory: string): void {
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+    makeDirectories(directory, 0o700);
     const stat = lstatSync(directory);
     const uid = process.geteuid?.();
     if (!stat.isDirectory() || stat.uid !== uid) {

@@ -9,7 +9,7 @@ import type { BackendName, MountOptions } from './mount-options.ts';
 import { findLitter, type MountRecord, removeRecord, writeRecord } from './mount-records.ts';
 import type { MountState } from './mount-state.ts';
 import { showPath } from './path.ts';
-import { mountPointOf } from './preparation.ts';
+import { mountPointOf, prepareMount } from './preparation.ts';
 import type { RecordPlaces } from './record-places.ts';
 import { detachDeadMount } from './umount.ts';
 
@@ -20,6 +20,8 @@ export interface RepairRequest {
   readonly only?: readonly Buffer[];
   /** Says what would be done. */
   readonly dryRun?: boolean;
+  /** Told of each of `only` that is no mount of ours and of which there is no record. */
+  readonly onUnknown?: (merged: Buffer) => void;
 }
 
 export interface RepairOutcome {
@@ -37,7 +39,7 @@ export interface RepairOutcome {
 /** What was wrong, the older mounts first: a later one may lie inside. Nothing wrong: an empty list. */
 export async function repairMounts(
   places: RecordPlaces,
-  { remount, only, dryRun = false }: RepairRequest,
+  { remount, only, dryRun = false, onUnknown }: RepairRequest,
 ): Promise<RepairOutcome[]> {
   const { mounts, damaged } = listMounts(places, { ended: 'list' });
   const wanted = only?.map(placeOf);
@@ -46,6 +48,9 @@ export async function repairMounts(
     if (wanted?.some((place) => place.equals(mount.merged)) === false) continue;
     const outcome = await repairMount(places, mount, dryRun, remount);
     if (outcome !== undefined) outcomes.push(outcome);
+  }
+  for (const place of wanted ?? []) {
+    if (!mounts.some(({ merged }) => merged.equals(place))) onUnknown?.(place);
   }
   if (wanted !== undefined) return outcomes;
   for (const { file, message } of damaged) {
@@ -109,7 +114,8 @@ async function repairMount(
         return outcome('remounted', 'its server was gone; unmounted and mounted again');
       }
       case 'lost':
-        if (!dryRun) await mountAgain(places, record!, remount);
+        if (dryRun) prepareMount(record!.options);
+        else await mountAgain(places, record!, remount);
         return outcome('remounted', 'ended by a crash or reboot; mounted again');
       case 'detached':
         return outcome('reported', `unmounted, and still used by ${pids(mount)}; it ends with these`, true);

@@ -12,7 +12,6 @@
 import { createHash, randomBytes } from 'node:crypto';
 import {
   existsSync,
-  mkdirSync,
   readdirSync,
   readFileSync,
   readlinkSync,
@@ -23,6 +22,7 @@ import {
 import { rm } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeDirectories } from '../make-directories.ts';
 import type { CheckedCloneOptions } from './clone-options.ts';
 import { checkAborted } from './errors.ts';
 import { OWN_PREFIX } from './registry-layout.ts';
@@ -74,7 +74,7 @@ export class CloneDirectory {
       return true;
     }
     await this.remove();
-    mkdirSync(this.path, { recursive: true, mode: 0o700 });
+    makeDirectories(this.path, 0o700);
     writeFileSync(this.#stateFile, stateText(shape), { mode: 0o600 });
     return false;
   }

@@ -6,9 +6,9 @@
  * keeps, and because `git clone` cannot go on with what an interrupted one has fetched. What is left
  * behind is what `git clone` would have left: the same refs, the same settings.
  */
-import { mkdirSync } from 'node:fs';
 import { classified } from '../git/classify.ts';
 import { git } from '../git/runner.ts';
+import { makeDirectories } from '../make-directories.ts';
 import { type AuthOptions, type AuthSession, configuredAuth, httpAuthority, openAuth } from './auth.ts';
 import { explainRemoteFailure } from './clone-failure.ts';
 import type { CheckedCloneOptions, CloneStage } from './clone-options.ts';
@@ -133,7 +133,7 @@ function looksLikeToken(name: string): boolean {
 /** Again on what is there is harmless. No templates for an untrusted one: they are where hooks come from. */
 async function initialise(directory: string, request: CloneRequest, objectFormat: string): Promise<void> {
   const { options, env } = request;
-  mkdirSync(directory, { recursive: true });
+  makeDirectories(directory);
   const args = ['init', '--quiet', `--object-format=${objectFormat}`];
   if (!options.trusted) args.push('--template=');
   if (options.bare) args.push('--bare');

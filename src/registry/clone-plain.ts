@@ -1,7 +1,8 @@
 /** A clone into a directory, in no registry. */
-import { existsSync, mkdirSync, readdirSync, realpathSync, renameSync, rmdirSync } from 'node:fs';
+import { existsSync, readdirSync, realpathSync, renameSync, rmdirSync } from 'node:fs';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { basename, dirname, join, resolve } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { askRemote, makeClone } from './clone-engine.ts';
 import { type CloneOptions, checkCloneOptions } from './clone-options.ts';
@@ -30,7 +31,7 @@ export async function cloneToDirectory(
   const remote = parseRemoteUrl(url);
   const target = resolve(directory);
   checkFree(target);
-  mkdirSync(dirname(target), { recursive: true });
+  makeDirectories(dirname(target));
   const parent = realpathSync(dirname(target));
   await manager.run(
     `clone of ${remote.url} into ${target}`,

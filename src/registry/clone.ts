@@ -8,8 +8,9 @@
  * and the others get it. The repository is made in a directory of its own and appears, complete, by one
  * rename together with its entry in the metadata.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { StoreLayout } from '../xet/store/layout.ts';
 import { forgetUser, registerUser } from '../xet/store/users.ts';
@@ -212,7 +213,7 @@ async function cloneReserved(
   }
   try {
     progress?.({ kind: 'stage', stage: 'connecting' });
-    mkdirSync(dirname(directory.path), { recursive: true, mode: 0o700 });
+    makeDirectories(dirname(directory.path), 0o700);
     await using question = await askRemote(request, dirname(directory.path));
     const { refs } = question;
     const shape = cloneShape(remote.url, options, refs.objectFormat, wishName(refs.wish));

@@ -10,10 +10,11 @@
  * holder of the registry's lock. Every step may be taken twice. Paths are relative to the registry's root.
  */
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, renameSync, rmSync, statSync } from 'node:fs';
 import { dirname, isAbsolute, join } from 'node:path';
 import { removeSection, setConfig } from '../git/config.ts';
 import { repositoryAt } from '../git/repository.ts';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { LivenessMark, probeLiveness } from '../xet/store/liveness.ts';
 import { deleteTree } from './delete-tree.ts';
@@ -65,7 +66,7 @@ export class Journal {
     const id = randomBytes(12).toString('hex');
     const hidden = join(layout.journal, `.${id}`);
     const directory = join(layout.journal, id);
-    mkdirSync(hidden, { recursive: true, mode: 0o700 });
+    makeDirectories(hidden, 0o700);
     const mark = new LivenessMark(hidden);
     const journal = new Journal(layout, id, directory, mark, removes);
     writeDurably(hidden, join(hidden, FILE), encodeState(journal.#state));
@@ -242,7 +243,7 @@ async function take(layout: RegistryLayout, step: JournalStep): Promise<void> {
   if (step.do === 'rename') {
     const [from, to] = [join(layout.root, step.from), join(layout.root, step.to)];
     if (!existsSync(from) || existsSync(to)) return;
-    mkdirSync(dirname(to), { recursive: true });
+    makeDirectories(dirname(to));
     renameSync(from, to);
     syncDirectory(dirname(from));
     syncDirectory(dirname(to));

@@ -8,9 +8,10 @@
  * process which has ended counts for nothing.
  */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf } from '../xet/errors.ts';
 import { LivenessMark, probeLiveness } from '../xet/store/liveness.ts';
 import { abortedError } from './errors.ts';
@@ -99,7 +100,7 @@ function makeReservation(layout: RegistryLayout, name: string): NameReservation 
     createHash('sha256').update(foldName(name)).digest('hex').slice(0, 40),
   );
   const hidden = join(layout.names, `.${randomBytes(6).toString('hex')}`);
-  mkdirSync(hidden, { recursive: true, mode: 0o700 });
+  makeDirectories(hidden, 0o700);
   const mark = new LivenessMark(hidden);
   try {
     writeFileSync(join(hidden, 'name.json'), `${JSON.stringify({ name })}\n`, { mode: 0o600 });

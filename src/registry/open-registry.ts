@@ -13,7 +13,7 @@ import { settleRoot } from './registry-root.ts';
 import {
   hasLostMetadata,
   type LockedRegistry,
-  makeDirectories,
+  makeRegistryDirectories,
   missing,
   RegistryStore,
 } from './registry-store.ts';
@@ -67,7 +67,7 @@ export function findLayout(directory: string, mustExist: boolean): RegistryLayou
   }
   const path = resolve(directory);
   try {
-    if (!mustExist) makeDirectories(registryLayout(path));
+    if (!mustExist) makeRegistryDirectories(registryLayout(path));
     if (!statSync(path).isDirectory()) throw new Error('it is no directory');
     return registryLayout(realRoot(path));
   } catch (error) {

@@ -12,9 +12,10 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { mkdirSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { readdirSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { LivenessMark, probeLiveness } from '../xet/store/liveness.ts';
 import { abortedError, LockTimeoutError } from './errors.ts';
@@ -70,7 +71,7 @@ export class RegistryLock {
     const hidden = join(directory, `.${process.pid}-${randomBytes(6).toString('hex')}`);
     let mark: LivenessMark | undefined;
     try {
-      mkdirSync(hidden, { recursive: true, mode: 0o700 });
+      makeDirectories(hidden, 0o700);
       mark = new LivenessMark(hidden);
       renameSync(hidden, place);
     } catch (error) {

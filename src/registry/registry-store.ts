@@ -2,7 +2,8 @@
  * The metadata of one registry in this process: the newest snapshot for whoever reads, and the one way to
  * change it.
  */
-import { existsSync, mkdirSync } from 'node:fs';
+import { existsSync } from 'node:fs';
+import { makeDirectories } from '../make-directories.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { abortedError } from './errors.ts';
 import { hasJournals, recoverJournals } from './journal.ts';
@@ -180,10 +181,10 @@ async function settled(
 }
 
 /** Makes the directories of a registry that is not there yet. */
-export function makeDirectories(layout: RegistryLayout): void {
-  mkdirSync(layout.root, { recursive: true });
-  mkdirSync(layout.own, { recursive: true, mode: 0o700 });
-  mkdirSync(layout.repos, { recursive: true });
+export function makeRegistryDirectories(layout: RegistryLayout): void {
+  makeDirectories(layout.root);
+  makeDirectories(layout.own, 0o700);
+  makeDirectories(layout.repos);
 }
 
 /** True for a directory that has had metadata, and has lost them. */

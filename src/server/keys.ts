@@ -3,17 +3,9 @@
  * can never be shown as one for another (HKDF, RFC 5869).
  */
 import { createHmac, hkdfSync, randomBytes, timingSafeEqual } from 'node:crypto';
-import {
-  closeSync,
-  linkSync,
-  mkdirSync,
-  openSync,
-  readFileSync,
-  statSync,
-  unlinkSync,
-  writeSync,
-} from 'node:fs';
+import { closeSync, linkSync, openSync, readFileSync, statSync, unlinkSync, writeSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 
 export const MIN_KEY_SIZE = 32;
@@ -55,7 +47,7 @@ export function loadKeyFile(path: string, options: { readonly create: boolean })
     }
   }
   try {
-    mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    makeDirectories(dirname(path), 0o700);
     const temporary = `${path}.${process.pid}.${randomBytes(4).toString('hex')}`;
     const fd = openSync(temporary, 'wx', 0o600);
     try {

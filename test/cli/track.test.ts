@@ -1,3 +1,4 @@
+import { execFileSync } from 'node:child_process';
 import { mkdirSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
@@ -82,6 +83,17 @@ test('track refuses a pattern git cannot use, a symbolic link, and a place witho
   t.is((await cli(['xet', 'track', '*.bin'], { cwd })).code, EXIT_CODES.REFUSED);
   t.is((await cli(['xet', 'track', '*.bin'], { cwd: join(cwd, '.git') })).code, EXIT_CODES.NOT_A_REPOSITORY);
   t.is((await cli(['xet', 'track', '*.bin'], { cwd: temporaryFolder(t) })).code, EXIT_CODES.NOT_A_REPOSITORY);
+});
+
+test('a .gitattributes that is no file is refused by its name, and not waited for', async (t) => {
+  const cwd = repository(t);
+  for (const make of ['mkdir', 'mkfifo']) {
+    execFileSync(make, [join(cwd, '.gitattributes')]);
+    const { code, stderr } = await cli(['xet', 'track', '*.bin'], { cwd });
+    t.is(code, EXIT_CODES.REFUSED);
+    t.regex(stderr, /\.gitattributes is no file/);
+    rmSync(join(cwd, '.gitattributes'), { recursive: true });
+  }
 });
 
 test('--renormalize turns matching files that git holds whole into pointers, and only those', async (t) => {

@@ -177,10 +177,14 @@ test(
 );
 
 test('a pattern that git would not use is refused', (t) => {
-  for (const pattern of ['', 'dir/', '[attr]x', 'a\0b', 'x'.repeat(2040)]) {
+  const dead = ['./a', '../a', 'a/../b', 'a/./b', '.', 'a/..', 'a//b', '//a'];
+  for (const pattern of ['', 'dir/', '[attr]x', 'a\0b', 'x'.repeat(2040), ...dead]) {
     t.throws(() => addLine(Buffer.alloc(0), pattern, OURS), { code: 'USAGE' }, pattern);
   }
   t.throws(() => addLine(Buffer.alloc(0), 'dir/', OURS), { message: /write dir\/\*\*/ });
+  t.throws(() => addLine(Buffer.alloc(0), './*.bin', OURS), { message: /write \/\*\.bin$/ });
+  for (const pattern of ['.hidden', 'a/..b', 'a/...', '..a/b'])
+    t.true(addLine(Buffer.alloc(0), pattern, OURS).changed);
 });
 
 test('a written pattern matches in git exactly the name it was made of', async (t) => {

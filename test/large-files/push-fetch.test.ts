@@ -188,6 +188,35 @@ test('fetch brings content into the store: of the index, of refs, by patterns, o
   t.is(unknown.status, 58);
 });
 
+test('fetch of what is here succeeds without a remote that could be asked, and without any', async (t) => {
+  const sandbox = await setUp(t);
+  const fetched = async (...args: string[]) => {
+    const { stdout, stderr, status } = await sandbox.xet('a', ['fetch', '--json', ...args]);
+    t.is(status, 0, stderr);
+    return (JSON.parse(stdout) as Pushed).files.map(({ path, outcome }) => [path, outcome]);
+  };
+  // Nothing was ever pushed: there is no store at the place.
+  t.deepEqual(await fetched(), [['one.bin', 'present']]);
+  await sandbox.git(['config', '--global', '--unset', 'remote.origin.xeturl']);
+  await sandbox.git(['remote', 'remove', 'origin'], { cwd: 'a' });
+  t.deepEqual(await fetched(), [['one.bin', 'present']]);
+  rmSync(sandbox.path('a/.git/xet/xorbs'), { recursive: true });
+  const lost = await sandbox.xet('a', ['fetch']);
+  t.is(lost.status, 1);
+  t.regex(lost.stderr, /one\.bin: .* is not in the store, and there is no git remote to ask/);
+});
+
+test('a tracked file called -- is not taken for the .gitxet of a commit', async (t) => {
+  const sandbox = await setUp(t);
+  sandbox.write('a/--', `[xet]\n\turl = file://${sandbox.path('nas/elsewhere')}\n`);
+  await sandbox.git(['add', '--', './--'], { cwd: 'a' });
+  await sandbox.git(['commit', '-q', '-m', 'dashes'], { cwd: 'a' });
+  await sandbox.git(['config', '--global', '--unset', 'remote.origin.xeturl']);
+  await sandbox.git(['config', 'remote.origin.url', `file://${sandbox.path('nowhere')}`], { cwd: 'a' });
+  const { stderr } = await sandbox.xet('a', ['push', '--dry-run', 'origin', 'main']);
+  t.notRegex(stderr, /elsewhere/);
+});
+
 test('pull fetches what the work tree lacks; what a sparse checkout leaves out stays there', async (t) => {
   const sandbox = await setUp(t);
   mkdirSync(sandbox.path('a/out'));

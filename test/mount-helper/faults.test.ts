@@ -522,6 +522,10 @@ for (const subject of FUSE) {
     const sandbox = await createMountSandbox(t, subject, { lowers: [{ f: 'x' }] });
     await sandbox.mount(['volatile']);
     await sandbox.calls.writeFile(sandbox.path('f'), 'changed');
+    // While it lives nobody is told to remove its mark.
+    const second = await sandbox.tryMount();
+    t.regex(second.stderr, /is in use by the mount on/);
+    t.notRegex(second.stderr, /incompat/);
     await sandbox.remount();
     t.is(await sandbox.calls.readFile(sandbox.path('f')), 'changed');
   });

@@ -247,6 +247,18 @@ real(title('many long paths are mounted although they fill no page'), async (t) 
   await umount(recordPlaces(env), path('merged'));
 });
 
+real(
+  title('more lower layers than the kernel takes are refused with the number that it takes'),
+  async (t) => {
+    const { folder, env, options } = sandbox(t);
+    const lowers = Array.from({ length: 501 }, (_, i) => Buffer.from(join(folder, `l${i}`)));
+    for (const path of lowers) mkdirSync(path);
+    const error = await t.throwsAsync(mountOverlay(options({ lowers }), env));
+    t.is(codeOf(error), 'BACKEND_UNAVAILABLE');
+    t.regex(error!.message, /at most 500 lower layers, and these are 501; take --backend fuse/);
+  },
+);
+
 real(title('a user upper is mounted by root with userxattr, and its whiteouts count'), async (t) => {
   const { folder, env, path, options } = sandbox(t);
   await mountOverlay(options({ namespace: 'user' }), env);

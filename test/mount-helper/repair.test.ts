@@ -103,8 +103,8 @@ mountTest(
     await sandbox.mount();
     await loseInReboot(sandbox);
     renameSync(sandbox.upper, `${sandbox.upper}.away`);
-    for (const _ of [1, 2]) {
-      const { status, found } = await repair(sandbox);
+    for (const flags of [['--dry-run'], [], []]) {
+      const { status, found } = await repair(sandbox, ...flags);
       t.is(status, 1);
       t.like(found[0], { state: 'lost', action: 'reported', open: true });
       t.true(found[0]!.message.includes(sandbox.upper));
@@ -115,6 +115,9 @@ mountTest(
     t.is(run.status, 48, run.stderr);
     t.deepEqual(recordFiles(sandbox), []);
     t.deepEqual(await repair(sandbox), { status: 0, found: [] });
+    const unknown = await sandbox.program('repair', sandbox.merged);
+    t.is(unknown.status, 0);
+    t.regex(unknown.stderr, /is no mount of git2db, and there is no record of one/);
   },
   ours,
 );

@@ -1,3 +1,4 @@
+import { spawnSync } from 'node:child_process';
 import {
   chmodSync,
   existsSync,
@@ -257,3 +258,29 @@ test('userxattr decides for a fresh upper, and cannot change a stamped one', (t)
   t.is(chooseNamespace(undefined, { ...SIGNS, owner: 0 }, ROOT, 'user'), 'user');
   t.is(codeOf(t.throws(() => chooseNamespace(TRUSTED, SIGNS, ROOT, 'user'))), 'UPPER_FOREIGN');
 });
+
+const mayMount = process.getuid!() === 0;
+
+(mayMount ? test : test.skip)(
+  `a full disk is told with the place of the stamp, and leaves nothing there${mayMount ? '' : ' (skipped: needs root)'}`,
+  (t) => {
+    const { folder, upper, work, upperBytes, workBytes } = layers(t);
+    t.is(spawnSync('mount', ['-t', 'tmpfs', '-o', 'size=64k', 'git2db-test', folder]).status, 0);
+    t.teardown(() => spawnSync('umount', ['-l', folder]));
+    mkdirSync(upper);
+    mkdirSync(work);
+    const fill = join(folder, 'fill');
+    t.throws(() => writeFileSync(fill, Buffer.alloc(1 << 20)), { code: 'ENOSPC' });
+    const error = t.throws(() => holdUpper(upperBytes, workBytes, () => STAMP));
+    t.is(codeOf(error), 'DISK_FULL');
+    t.regex(error!.message, /work\.git2db-stamp, the stamp of the upper: .*make space there/);
+    t.deepEqual(readdirSync(work), []);
+    rmSync(fill);
+    const hold = holdUpper(upperBytes, workBytes, () => STAMP);
+    writeFileSync(join(upper, 'x'), '');
+    t.throws(() => writeFileSync(fill, Buffer.alloc(1 << 20)), { code: 'ENOSPC' });
+    t.is(codeOf(t.throws(() => hold.update({ redirectsUsed: true }))), 'DISK_FULL');
+    t.deepEqual(findStamp(workBytes), STAMP);
+    hold.release();
+  },
+);

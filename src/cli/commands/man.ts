@@ -1,6 +1,7 @@
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { EXIT_OK } from '../../exit-codes.ts';
+import { makeDirectories } from '../../make-directories.ts';
 import { packageVersion } from '../../version.ts';
 import { Git2dbError, messageOf } from '../../xet/errors.ts';
 import { type Command, type CommandGroup, defineCommand } from '../command.ts';
@@ -48,7 +49,7 @@ JSON: {"name","text"}; with --dir {"directory","pages"}, their names.`,
       if (operands.length > 0)
         throw new Git2dbError('USAGE', `--dir takes no COMMAND, found '${operands.join(' ')}'`);
       const directory = join(resolve(cwd, options.dir), 'man1');
-      mkdirSync(directory, { recursive: true });
+      makeDirectories(directory);
       for (const { name, text } of pages) writePage(join(directory, `${name}.1`), text);
       if (json) output.json({ directory, pages: pages.map(({ name }) => name) });
       else output.note(`${pages.length} pages in ${directory}`);

@@ -29,7 +29,7 @@ import { bytesOf, cStringOf, type Name } from './names.ts';
 import { EMPTY, type OverlayState } from './overlay-state.ts';
 import { checkEmpty, checkProtection, isUpperName, keepInode, loseName } from './remove.ts';
 import { waitForMoveAbove } from './tree-moves.ts';
-import { newWhiteout, putWhiteout, putWhiteoutName, setOpaque } from './whiteout.ts';
+import { newWhiteout, putWhiteout, putWhiteoutName, setOpaque, setOpaqueEmpty } from './whiteout.ts';
 
 /** One end of the rename. */
 interface End {
@@ -218,7 +218,7 @@ function emptyTarget(o: OverlayState, to: End, target: Node): number {
   if (typeof above === 'number') return above;
   code = o.copyUp!.directory(above, to.cName, s, undefined, copied);
   if (code < 0) return code;
-  code = setOpaque(o, work.fd, copied.name);
+  code = setOpaqueEmpty(o, work.fd, copied.name, { directory: to.directory, name: to.cName });
   if (code >= 0) code = work.moveOut(copied.name, to.directory, to.cName, RENAME_EXCHANGE);
   work.remove(copied.name);
   return code;

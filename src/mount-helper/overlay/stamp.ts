@@ -22,7 +22,7 @@ export interface Stamp {
   readonly namespace: XattrNamespace;
   /** Who mounted it first: a uid of the first user namespace that had the say. */
   readonly owner: number;
-  /** A whiteout could not be made as a device once: `.wh.` names in this upper may be whiteouts. */
+  /** A whiteout could not be made as a device once, or a directory not be marked: `.wh.` names in this upper may be whiteouts. */
   readonly mknodFailed: boolean;
   /** Directories may have been moved by `trusted.overlay.redirect`. */
   readonly redirectsUsed: boolean;

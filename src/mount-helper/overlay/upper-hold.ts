@@ -23,6 +23,7 @@ import { randomName } from '../random-name.ts';
 import {
   EACCES,
   EAGAIN,
+  EDQUOT,
   EEXIST,
   EIO,
   ENOENT,
@@ -192,7 +193,7 @@ function create(
   }
   // ENOENT: whoever was faster has cleared our part of work.
   if (fd.code === -EEXIST || fd.code === -ENOENT) return undefined;
-  throw unwritable(path ?? work, fd.code);
+  throw unwritable(path ?? stampPlaces(work)[0]!, fd.code);
 }
 
 interface Owner {
@@ -217,10 +218,8 @@ function writeStamp(
   try {
     if (fd < 0) return { code };
     code = -EIO;
-    writeSync(fd, bytes);
-    const { uid, gid } = fstatSync(fd);
-    if (owner !== undefined && (owner.uid !== uid || owner.gid !== gid)) fchownSync(fd, owner.uid, owner.gid);
-    fsyncSync(fd);
+    const written = fill(fd, bytes, owner);
+    if (written < 0) return { code: written };
     lock(fd, work);
     code = install(place.fd, name);
     return code < 0 ? { code } : fd;
@@ -233,11 +232,24 @@ function writeStamp(
   }
 }
 
+/** On the disk, and `owner`'s; 0 or `-errno`. */
+function fill(fd: number, bytes: Buffer, owner: Owner | undefined): number {
+  try {
+    writeSync(fd, bytes);
+    const { uid, gid } = fstatSync(fd);
+    if (owner !== undefined && (owner.uid !== uid || owner.gid !== gid)) fchownSync(fd, owner.uid, owner.gid);
+    fsyncSync(fd);
+    return 0;
+  } catch (error) {
+    return (error as NodeJS.ErrnoException).errno ?? -EIO;
+  }
+}
+
 function unwritable(path: Buffer, code: number): Git2dbError {
   return new Git2dbError(
-    code === -ENOSPC ? 'DISK_FULL' : 'STORE_UNWRITABLE',
-    `cannot write ${showPath(path)}, the stamp of the upper: ${errnoMessage(code)}; it must be possible to make ` +
-      'files there',
+    code === -ENOSPC || code === -EDQUOT ? 'DISK_FULL' : 'STORE_UNWRITABLE',
+    `cannot write ${showPath(path)}, the stamp of the upper: ${errnoMessage(code)}; ` +
+      (code === -ENOSPC || code === -EDQUOT ? 'make space there' : 'it must be possible to make files there'),
     { data: { errno: errnoName(code) } },
   );
 }

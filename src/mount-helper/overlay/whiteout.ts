@@ -7,20 +7,22 @@
  *   - a file `.wh.NAME` beside it, in layers where such names count (what we write where mknod fails).
  * Of all that lower directories have:
  *   - the attribute `overlay.opaque`=y on the directory (what we write), `user.fuseoverlayfs.opaque`=y,
- *   - a file `.wh..wh..opq` in it, or `.wh.NAME` beside it, in layers where such names count.
+ *   - a file `.wh..wh..opq` in it, or `.wh.NAME` beside it, in layers where such names count (what we write where
+ *     the file system keeps no attributes).
  *
  * In layers where they count, names that begin with `.wh.` are never shown.
  */
 
 import { constants } from 'node:fs';
-import { EEXIST, ENOENT } from '../system/errno.ts';
+import { EEXIST, ENOENT, EOPNOTSUPP } from '../system/errno.ts';
 import { type CString, close, openat } from '../system/libc.ts';
 import { isRegular, isWhiteoutDevice, newStatx, type Statx, statxSize } from '../system/statx.ts';
 import { setxattrAt } from '../system/xattr.ts';
+import { O_PATH } from './disk-layer.ts';
 import type { LayerDirectory } from './layer.ts';
 import type { OverlayState } from './overlay-state.ts';
 import type { Part } from './parts.ts';
-import { isWhiteoutName, whiteoutName } from './whiteout-name.ts';
+import { isWhiteoutName, OPAQUE_NAME, whiteoutName } from './whiteout-name.ts';
 import { isWhiteoutRefusal } from './work-directory.ts';
 
 const YES = Buffer.from('y');
@@ -89,8 +91,12 @@ export function newWhiteout(o: OverlayState): CString | undefined | number {
 
 /** The file `.wh.NAME`: whether NAME is there or not, nothing below is seen through it. */
 export function putWhiteoutName(directory: number, name: CString): number {
+  return putMarkName(directory, whiteoutName(name));
+}
+
+function putMarkName(directory: number, name: CString): number {
   const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW;
-  const fd = openat(directory, whiteoutName(name), flags, 0o600);
+  const fd = openat(directory, name, flags, 0o600);
   if (fd < 0) return fd === -EEXIST ? 0 : fd;
   close(fd);
   return 0;
@@ -98,11 +104,33 @@ export function putWhiteoutName(directory: number, name: CString): number {
 
 /** Marks a directory of the upper (or of work) opaque. Without a name: the one with the descriptor. */
 export function setOpaque(o: OverlayState, directory: number, name: CString | undefined): number {
-  return setxattrAt(directory, name, o.attributeNames.opaque, YES);
+  const code = setxattrAt(directory, name, o.attributeNames.opaque, YES);
+  if (code !== -EOPNOTSUPP) return code;
+  const marked = startWritingNames(o);
+  if (marked < 0 || name === undefined) return marked < 0 ? marked : putMarkName(directory, OPAQUE_NAME);
+  const fd = openat(directory, name, O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW);
+  if (fd < 0) return fd;
+  const put = putMarkName(fd, OPAQUE_NAME);
+  close(fd);
+  return put;
+}
+
+/** As `setOpaque`, of a directory of work that is to stay empty, and is to be at `place` of the upper. */
+export function setOpaqueEmpty(
+  o: OverlayState,
+  directory: number,
+  name: CString,
+  place: { readonly directory: number; readonly name: CString },
+): number {
+  const code = setxattrAt(directory, name, o.attributeNames.opaque, YES);
+  if (code !== -EOPNOTSUPP) return code;
+  const marked = startWritingNames(o);
+  return marked < 0 ? marked : putWhiteoutName(place.directory, place.name);
 }
 
 /** From now on, and for every later mount: the stamp has to know it before the first such name is there. */
 function startWritingNames(o: OverlayState): number {
+  if (o.writesNames) return 0;
   const code = o.upper!.mark('mknodFailed');
   if (code >= 0) o.writesNames = true;
   return code;

@@ -11,6 +11,7 @@
  */
 import { constants } from 'node:fs';
 import { Git2dbError } from '../../xet/errors.ts';
+import type { XattrNamespace } from '../mount-options.ts';
 import { showPath } from '../path.ts';
 import { listDirectory } from '../system/dirents.ts';
 import {
@@ -48,7 +49,7 @@ import {
   unlinkat,
 } from '../system/libc.ts';
 import { isDirectory, newStatx, S_IFCHR, statxMode } from '../system/statx.ts';
-import { removexattrAt } from '../system/xattr.ts';
+import { removexattrAt, setxattrAt } from '../system/xattr.ts';
 import { O_PATH } from './disk-layer.ts';
 
 /** The directory of ours within the work directory. */
@@ -121,14 +122,20 @@ export function openWorkDirectory(path: Uint8Array): WorkDirectory {
 }
 
 /**
- * True where this user cannot make the device 0:0 that is a whiteout; tried in our directory, which is cleared.
- * The caller holds the upper.
+ * True where this user cannot make the device 0:0 that is a whiteout, or no directory can have the attribute
+ * that makes it opaque; tried in our directory, which is cleared. The caller holds the upper.
  */
-export function failsToMakeWhiteouts(path: Uint8Array): boolean {
+export function failsToMakeMarks(path: Uint8Array, namespace: XattrNamespace): boolean {
   const work = openWorkDirectory(path);
   try {
     const made = work.newWhiteout();
-    return typeof made === 'number' && isWhiteoutRefusal(made);
+    if (typeof made === 'number' && isWhiteoutRefusal(made)) return true;
+    const directory = work.newName();
+    const opaque = cString(`${namespace}.overlay.opaque`);
+    return (
+      mkdirat(work.fd, directory, 0o700) >= 0 &&
+      setxattrAt(work.fd, directory, opaque, Buffer.from('y')) === -EOPNOTSUPP
+    );
   } finally {
     work.close();
   }

@@ -8,7 +8,6 @@ import {
   constants,
   fchmodSync,
   lstatSync,
-  mkdirSync,
   openSync,
   readdirSync,
   readFileSync,
@@ -17,6 +16,7 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { makeDirectories } from '../../make-directories.ts';
 import { errnoOf } from '../../xet/errors.ts';
 
 /** Known to the mount helper, which mounts over a file with this in it. */
@@ -26,7 +26,7 @@ const OPEN_MODE = 0o700;
 
 /** Puts the guard up, and keeps the directory open for writing until `close` of what it returns. */
 export function openGuarded(path: string, id: string): { close(): void } {
-  mkdirSync(path, { recursive: true });
+  makeDirectories(path);
   const fd = openSync(path, constants.O_RDONLY | constants.O_DIRECTORY | constants.O_NOFOLLOW);
   try {
     fchmodSync(fd, OPEN_MODE);

@@ -6,6 +6,7 @@
 import { randomBytes } from 'node:crypto';
 import { existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../../make-directories.ts';
 import type { BackendName } from '../../mount-helper/index.ts';
 import { Git2dbError, messageOf } from '../../xet/errors.ts';
 import { copyIndex, finishAdmin, isAdminOf, makeAdmin, removeAdmin } from './admin-directory.ts';
@@ -90,8 +91,7 @@ async function probeOverlay(
   const [lower, upper, work, merged] = ['lower', 'upper', 'work', 'merged'].map((name) =>
     join(scratch, name),
   ) as [string, string, string, string];
-  for (const directory of [lower, upper, work, merged])
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
+  for (const directory of [lower, upper, work, merged]) makeDirectories(directory, 0o700);
   writeFileSync(join(lower, 'file'), 'below\n');
   try {
     const mounted = await mountTree({ lowers: [lower], upper, work, merged, backend }, place.env);

@@ -2,8 +2,9 @@
  * The driver reflink: a directory of its own, whose files share their blocks with a layer or with the main
  * checkout, as far as these have the very blobs that are wanted. Git writes the rest.
  */
-import { lstatSync, mkdirSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { makeDirectories } from '../../make-directories.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { finishAdmin, makeAdmin, removeAdmin, removeIfEmpty } from './admin-directory.ts';
 import { checkOut } from './checkout.ts';
@@ -50,7 +51,7 @@ async function probeReflink(context: DriverContext, path: string): Promise<Drive
   const own = nearestDirectory(home.worktrees);
   const sameFileSystem = (directory: string) => statSync(directory).dev === statSync(own).dev;
   if (!there.some(sameFileSystem)) return no(`no checkout lies on the file system of ${own}`);
-  mkdirSync(home.worktrees, { recursive: true, mode: 0o700 });
+  makeDirectories(home.worktrees, 0o700);
   if (clonesBetween(home.worktrees, target)) return { works: true, rejected: [] };
   return no(`the file system of ${target} does not clone files from that of ${own}`);
 }
@@ -78,7 +79,7 @@ async function createReflink(
     state = noteState(worktreeDirectory(home, state.id), state, { admin: name });
   });
   const gitDir = join(commonDir, 'worktrees', admin);
-  mkdirSync(path, { recursive: true });
+  makeDirectories(path);
   writeFileSync(join(path, '.git'), `gitdir: ${gitDir}\n`);
   await copyWorktreeConfig(context, settings, gitDir);
   const index = join(gitDir, 'index');

@@ -1,7 +1,8 @@
 /** The records of all worktrees of a home, and the locks they are changed under. */
 import { createHash, randomBytes } from 'node:crypto';
-import { mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { readFileSync, rmSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../../make-directories.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { WorktreeHome } from './driver.ts';
 import { withLock } from './home-lock.ts';
@@ -104,7 +105,7 @@ function commonDirIn(file: string): string | undefined {
 /** A new record, and the directory for it. Durable. */
 export function reserve(home: WorktreeHome, state: WorktreeState): void {
   const directory = worktreeDirectory(home, state.id);
-  mkdirSync(directory, { recursive: true, mode: 0o700 });
+  makeDirectories(directory, 0o700);
   writeState(directory, state);
 }
 

@@ -5,10 +5,11 @@
  */
 
 import { randomBytes } from 'node:crypto';
-import { existsSync, mkdirSync, realpathSync } from 'node:fs';
+import { existsSync, realpathSync } from 'node:fs';
 import { readdir, rename, rm } from 'node:fs/promises';
 import { dirname, join, sep } from 'node:path';
 import { git } from '../../git/runner.ts';
+import { makeDirectories } from '../../make-directories.ts';
 import { errnoOf, Git2dbError, messageOf } from '../../xet/errors.ts';
 import { StoreLayout } from '../../xet/store/layout.ts';
 import { registerUser } from '../../xet/store/users.ts';
@@ -50,7 +51,7 @@ export function checkRepositoryName(text: string): string {
 export async function createRepository(root: string, name: string): Promise<string> {
   const path = `${join(root, checkRepositoryName(name))}.git`;
   if (existsSync(path)) throw new Git2dbError('NAME_TAKEN', `${path} is there already`);
-  mkdirSync(dirname(path), { recursive: true });
+  makeDirectories(dirname(path));
   if (!isBelow(realpathSync(dirname(path)), realpathSync(root))) {
     throw new Git2dbError('NAME_INVALID', `${path} leads out of ${root}`);
   }
@@ -88,7 +89,7 @@ export class Repositories {
   /** The directory is made where there is none. Throws INVALID_CONFIG when it cannot be used. */
   static open(root: string, options: RepositoriesOptions): Repositories {
     try {
-      mkdirSync(root, { recursive: true });
+      makeDirectories(root);
       return new Repositories(realpathSync(root), options);
     } catch (error) {
       throw new Git2dbError(

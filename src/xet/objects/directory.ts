@@ -5,9 +5,10 @@
  */
 import { randomBytes } from 'node:crypto';
 import { type BigIntStats, constants } from 'node:fs';
-import { access, link, mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { access, link, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
+import { makeDirectories } from '../../make-directories.ts';
 import { errnoOf, Git2dbError } from '../errors.ts';
 import { throwIfAborted } from '../store/aborted.ts';
 import {
@@ -173,7 +174,7 @@ export class DirectoryObjects implements ObjectStore {
   ): Promise<T> {
     const temporary = join(dirname(path), `${TEMPORARY}${randomBytes(8).toString('hex')}`);
     try {
-      await mkdir(dirname(path), { recursive: true });
+      makeDirectories(dirname(path));
       const file = await open(temporary, 'wx', 0o666);
       try {
         for await (const piece of body.stream()) {

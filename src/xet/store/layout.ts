@@ -15,8 +15,9 @@
  *
  * Hashes in names are in string form; `ab` are its first two digits.
  */
-import { closeSync, constants, fsyncSync, mkdirSync, openSync, readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, constants, fsyncSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { makeDirectories } from '../../make-directories.ts';
 import { errnoOf, Git2dbError } from '../errors.ts';
 
 export const STORE_VERSION = 1;
@@ -64,7 +65,7 @@ export class StoreLayout {
   /** Makes the directories and the format file; does nothing where they exist. */
   create(): void {
     for (const dir of [this.root, this.xorbs, this.shards, this.catalog, this.incoming, this.users]) {
-      mkdirSync(dir, { recursive: true });
+      makeDirectories(dir);
     }
     try {
       writeFileSync(join(this.root, 'format'), `${STORE_FORMAT}${STORE_VERSION}\n`, { flag: 'wx' });

@@ -59,3 +59,15 @@ export function loopMissing(type: LoopType): string | undefined {
     return `no ${type} can be mounted here: ${(error as Error).message.split('\n')[1] ?? ''}`;
   }
 }
+
+/** Root of a file system that keeps no extended attributes, which everybody may write to; it goes with the test. */
+export function ramFileSystem(t: ExecutionContext): string {
+  const root = mkdtempSync(join(tmpdir(), 'git2db-ramfs-'));
+  execFileSync('mount', ['-t', 'ramfs', 'none', root]);
+  t.teardown(() => {
+    spawnSync('umount', ['--lazy', root], { stdio: 'ignore' });
+    rmSync(root, { recursive: true, force: true });
+  });
+  chmodSync(root, 0o1777);
+  return root;
+}

@@ -3,7 +3,7 @@ import { execFileSync } from 'node:child_process';
 import { statfsSync } from 'node:fs';
 import { bytes, errnoOf } from '../helpers/driver.ts';
 import { file } from '../helpers/layers.ts';
-import { type LoopType, loopFileSystem, loopMissing } from '../helpers/loop-file-system.ts';
+import { type LoopType, loopFileSystem, loopMissing, ramFileSystem } from '../helpers/loop-file-system.ts';
 import { hostCalls } from '../helpers/mount-sandbox.ts';
 import { fails, mountTest } from '../helpers/suite.ts';
 
@@ -88,4 +88,44 @@ mountTest(
   },
   undefined,
   loopMissing('btrfs'),
+);
+
+mountTest(
+  'on a file system without attributes directories are deleted, made again and moved all the same',
+  async (t, create) => {
+    const lower = { 'dir/below': 'x', 'moved/kept': 'y', file: 'f' };
+    const sandbox = await create({ store: { directory: ramFileSystem(t) }, lowers: [lower] });
+    await sandbox.mount();
+    let { calls } = sandbox;
+    const at = (name: string) => sandbox.path(name);
+    await calls.unlink(at('dir/below'));
+    await calls.rmdir(at('dir'));
+    await calls.mkdir(at('dir'), 0o755);
+    await calls.rename(at('moved'), at('elsewhere'));
+    await calls.mkdir(at('moved'), 0o755);
+    // A directory that comes to a place where layers below have another one.
+    await calls.unlink(at('file'));
+    await calls.mkdir(at('new'), 0o755);
+    await calls.writeFile(at('new/inside'), 'z');
+    await calls.rmdir(at('dir'));
+    await calls.rename(at('new'), at('dir'));
+    await calls.mkdir(at('last'), 0o755);
+    await calls.rename(at('last'), at('moved'));
+    const expected = ['.', 'dir', 'dir/inside', 'elsewhere', 'elsewhere/kept', 'moved'];
+    const names = async () => (await sandbox.tree()).map(({ path }) => path).sort();
+    t.deepEqual(await names(), expected);
+    await sandbox.remount();
+    calls = sandbox.calls;
+    t.deepEqual(await names(), expected);
+    t.is(await calls.readFile(at('elsewhere/kept')), 'y');
+    await calls.unlink(at('dir/inside'));
+    await calls.rmdir(at('dir'));
+    await calls.unlink(at('elsewhere/kept'));
+    await calls.rmdir(at('elsewhere'));
+    await calls.rmdir(at('moved'));
+    t.deepEqual(await names(), ['.']);
+    await sandbox.dispose();
+  },
+  ({ backend }) => backend === 'fuse',
+  process.getuid!() === 0 ? undefined : 'needs root',
 );
