@@ -5,8 +5,8 @@
  * A value that cannot be is an error wherever it stands, used or not; a key that nobody knows is a warning,
  * because a newer version may know it. Neither is printed here.
  */
+import { listConfig } from '../git/config.ts';
 import { splitZ } from '../git/records.ts';
-import { gitSync } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { configFilePath, readConfigFile } from './config-file.ts';
 import {
@@ -103,13 +103,8 @@ function addGit(
   env: NodeJS.ProcessEnv,
   warnings: string[],
 ): void {
-  const { stdout } = gitSync(['config', '-z', '--show-scope', '--show-origin', '--get-regexp', GIT_KEYS], {
-    cwd,
-    env: { ...env, GIT_CONFIG: undefined },
-    keepGitEnv: true,
-    okStatus: [0, 1],
-  });
-  const pieces = [...splitZ(stdout)].map((piece) => piece.toString('utf8'));
+  const listed = listConfig(cwd, ['--show-scope', '--show-origin', '--get-regexp', GIT_KEYS], { env });
+  const pieces = [...splitZ(listed)].map((piece) => piece.toString('utf8'));
   for (let i = pieces.length - 3; i >= 0; i -= 3) {
     const [scope, origin, record] = pieces.slice(i, i + 3) as [string, string, string];
     const newline = record.indexOf('\n');

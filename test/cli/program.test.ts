@@ -64,6 +64,8 @@ test(refuses, ['xte'], /unknown command 'xte'; did you mean 'git2db xet'\?/);
 test(refuses, ['xet', 'instal'], /unknown command 'xet instal'; did you mean 'git2db xet install'\?/);
 test(refuses, ['track', '*.bin'], /unknown command 'track'; did you mean 'git2db xet track'\?/);
 test(refuses, ['frobnicate'], /unknown command 'frobnicate'; 'git2db --help' lists/);
+test(refuses, ['--json'], /expected a command; 'git2db --help'/);
+test(refuses, ['xet', '-q'], /expected a command; 'git2db xet --help'/);
 test(refuses, ['--frobnicate'], /unknown option '--frobnicate'/);
 test(refuses, ['xet', 'install', '--froce'], /unknown option '--froce'; did you mean '--force'\?/);
 test(refuses, ['xet', 'install', '--no-force'], /unknown option '--no-force'/);

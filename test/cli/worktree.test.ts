@@ -1,9 +1,10 @@
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { unmountTree } from '../../src/registry/worktree/overlay-mount.ts';
 import { subjectNamed } from '../mount-helper/helpers/subjects.ts';
 import { registryWithClone, type TestRegistry } from './registry.ts';
-import { gitIn, isolateGit } from './run.ts';
+import { cli, gitIn, isolateGit } from './run.ts';
 
 isolateGit();
 delete process.env.GIT2DB_REGISTRY;
@@ -85,5 +86,54 @@ const { missing } = subjectNamed(BACKEND);
       t.is(existsSync(join(layers, stray)), dryRun);
     }
     t.is(second.branch, 'topic');
+  },
+);
+
+(missing === undefined ? test.serial : test.skip)(
+  `an overlay worktree that is not mounted, as after a reboot, is told everywhere, with what helps${missing ? ` (${missing})` : ''}`,
+  async (t) => {
+    const registry = await registryWithClone(t);
+    const { run, json, attempt } = registry;
+    await removeAll(t, registry);
+    const { path } = await json(
+      'worktree',
+      'add',
+      'model',
+      'topic',
+      ...['--driver', 'overlay2', '--backend', BACKEND],
+    );
+    writeFileSync(join(path, 'new'), 'new\n');
+    t.is((await json('verify')).findings.length, 0);
+    await unmountTree(path);
+
+    const { code, stdout } = await attempt('verify', '--json');
+    t.is(code, 1);
+    t.like(JSON.parse(stdout).findings[0], { code: 'unmounted-worktree', path, repairable: true });
+    t.like((await json('worktree', 'list', 'model')).worktrees[0], { path, mounted: false });
+    t.regex((await run('worktree', 'list', 'model')).stdout, /not mounted/);
+    const { root } = registry;
+    for (const [argv, cwd] of [
+      [['status', 'model', '--worktree', 'topic'], root],
+      [['worktree', 'path', 'model', 'topic'], root],
+      [['status'], path],
+    ] as const) {
+      const asked = await cli([...argv], { cwd, env: { GIT2DB_REGISTRY: root } });
+      t.is(asked.code, 48, argv.join(' '));
+      t.regex(asked.stderr, /is not mounted .*'git2db repair'/);
+    }
+
+    // What stands in its place is not hidden, and not deleted.
+    chmodSync(path, 0o700);
+    writeFileSync(join(path, 'mine'), 'mine\n');
+    t.like(JSON.parse((await attempt('verify', '--json')).stdout).findings[0], { repairable: false });
+    const refused = await attempt('repair');
+    t.is(refused.code, 1);
+    t.regex(refused.stderr, /files stand in its place \(mine;.*out of the way.*upper/);
+    t.is(readFileSync(join(path, 'mine'), 'utf8'), 'mine\n');
+    renameSync(path, `${path}.aside`);
+    t.teardown(() => rmSync(`${path}.aside`, { recursive: true, force: true }));
+    await run('repair');
+    t.is(readFileSync(join(path, 'new'), 'utf8'), 'new\n');
+    t.deepEqual((await json('verify')).findings, []);
   },
 );

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import type { BackendName, Mount, Rejection } from '../../mount-helper/index.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { BackendChoice } from './driver.ts';
+import type { WorktreeState } from './worktree-state.ts';
 
 /** Directories in a home for worktrees, for mounts that show whether mounting works. */
 export const TRIAL_PREFIX = '.trial-';
@@ -60,6 +61,15 @@ export async function treeState(merged: string, env: NodeJS.ProcessEnv): Promise
     `the mount on ${merged} is ${last.state}: wait for its end, then try again (git2db-mount list shows it)`,
     { data: { merged, state: last.state } },
   );
+}
+
+/** Of an overlay that everybody can see when it is mounted: it is not, so its directory has none of its files. */
+export function isOffMount({
+  driver,
+  backend,
+  path,
+}: Pick<WorktreeState, 'driver' | 'backend' | 'path'>): boolean {
+  return driver === 'overlay2' && backend !== 'userns' && isUnmounted(path);
 }
 
 /** By the kernel's table, as this process sees it. */
