@@ -70,7 +70,7 @@ export class RegistryLock {
     const hidden = join(directory, `.${process.pid}-${randomBytes(6).toString('hex')}`);
     let mark: LivenessMark | undefined;
     try {
-      mkdirSync(hidden, { recursive: true, mode: 0o700 });
+      makeHidden(hidden);
       mark = new LivenessMark(hidden);
       renameSync(hidden, place);
     } catch (error) {
@@ -151,6 +151,16 @@ function claims(directory: string): number[] {
 function highestClaim(directory: string): number | undefined {
   const numbers = claims(directory);
   return numbers.length === 0 ? undefined : numbers.reduce((a, b) => Math.max(a, b));
+}
+
+/** Node's recursive form says ENOENT on a read-only file system: it is for missing parents alone. */
+function makeHidden(path: string): void {
+  try {
+    mkdirSync(path, { mode: 0o700 });
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+  }
 }
 
 async function isFree(claim: string): Promise<boolean> {
