@@ -1,6 +1,9 @@
 import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { loadConfig } from '../../src/registry/config.ts';
+import { GitManager } from '../../src/registry/git-manager.ts';
+import { Git2DB } from '../../src/registry/git2db.ts';
 import { unmountTree } from '../../src/registry/worktree/overlay-mount.ts';
 import { subjectNamed } from '../mount-helper/helpers/subjects.ts';
 import { registryWithClone, type TestRegistry } from './registry.ts';
@@ -40,6 +43,32 @@ test('worktrees without a path lie below the whole name of their repository, and
   t.deepEqual(readdirSync(join(root, 'worktrees/one/model')), ['my-topic']);
   await run('worktree', 'remove', 'one/model', 'my-topic');
   t.deepEqual(readdirSync(join(root, 'worktrees')), ['two']);
+});
+
+test('a worktree has the driver that is configured, unless another is asked for', async (t) => {
+  const { root, json, attempt } = await registryWithClone(t);
+  const env = { ...process.env, GIT2DB_WORKTREE_DRIVER: 'vfs', GIT2DB_OVERLAY_BACKEND: 'kernel' };
+  const config = loadConfig({ cwd: root, env });
+  await using db = await Git2DB.open(root, { config });
+  await using handle = await db.repo('model');
+  const made = await handle.worktree().create({ ref: 'topic' });
+  t.is(made.driver, 'vfs');
+  await made.remove();
+  await using manager = new GitManager({ config });
+  const other = await manager.createWorktree(join(root, 'repos/model'), join(root, 'other'), 'topic');
+  t.is(other.driver, 'vfs');
+  await other.remove();
+  const words = ['worktree', 'add', 'model', 'topic', '--driver', 'vfs', '--backend', 'fuse'];
+  const refused = await attempt(...words);
+  t.is(refused.code, 2);
+  t.regex(refused.stderr, /fuse is one of overlay2/);
+  await t.throwsAsync(handle.worktree().create({ ref: 'topic', backend: 'zfs' as 'fuse' }), {
+    code: 'INVALID_CONFIG',
+  });
+  for (const place of ['.git2db/x', '.git2db/worktrees/x', '.git2db']) {
+    t.is((await attempt('worktree', 'add', 'model', 'topic', join(root, place))).code, 33, place);
+  }
+  t.deepEqual((await json('worktree', 'list', 'model')).worktrees, []);
 });
 
 const BACKEND = process.getuid!() === 0 ? 'kernel' : 'fuse';

@@ -58,7 +58,7 @@ export async function createWorktree(
   checkWritable(home);
   const given = await driverContext(place, home, spec);
   const drivers = candidates(spec.driver ?? 'auto', spec.backend ?? 'auto');
-  const path = spec.path === undefined ? undefined : requestedPath(spec.path, given.place);
+  const path = spec.path === undefined ? undefined : requestedPath(spec.path, given.place, home);
   // All but vfs write admin files of their own, and look at what may stand in a layer's way.
   const asks = drivers.some(({ name }) => name !== 'vfs');
   for (let attempt = 1; ; attempt++) {

@@ -29,6 +29,10 @@ export interface WorktreeHome {
 
 export const DRIVER_NAMES = ['overlay2', 'reflink', 'vfs'] as const;
 export type DriverName = (typeof DRIVER_NAMES)[number];
+export const BACKEND_CHOICES = ['auto', 'kernel', 'userns', 'fuse'] as const satisfies readonly (
+  | 'auto'
+  | BackendName
+)[];
 export type BackendChoice = 'auto' | BackendName;
 
 export interface WorktreeSpec {
