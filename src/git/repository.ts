@@ -83,7 +83,7 @@ export const UNMOUNTED_GUARD = 'git2db-unmounted';
 export function notMounted(path: string): Git2dbError {
   return new Git2dbError(
     'NOT_MOUNTED',
-    `the worktree ${path} is not mounted (since a reboot, say): 'git2db repair' mounts it again`,
+    `the worktree ${path} is not mounted (since a reboot, or as its server has ended): 'git2db repair' mounts it again`,
     { data: { path } },
   );
 }

@@ -1,8 +1,8 @@
 /** What can be wrong with the records of worktrees, and with the list of the store's users. */
-import { existsSync, lstatSync, readFileSync, statSync } from 'node:fs';
+import { existsSync, lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { repositoryAt } from '../git/repository.ts';
-import { errnoOf, messageOf } from '../xet/errors.ts';
+import { messageOf } from '../xet/errors.ts';
 import { StoreLayout } from '../xet/store/layout.ts';
 import { listUsers } from '../xet/store/users.ts';
 import { BY_REPAIR, namesIn, type RegistryFinding } from './finding.ts';
@@ -10,7 +10,7 @@ import type { Git2DB } from './git2db.ts';
 import type { RepositoryRecord } from './metadata.ts';
 import type { RegistryLayout } from './registry-layout.ts';
 import { strangersAt } from './worktree/guard.ts';
-import { isOffMount } from './worktree/overlay-mount.ts';
+import { isOffMount, isUnmounted } from './worktree/overlay-mount.ts';
 import type { WorktreeState } from './worktree/worktree-state.ts';
 
 /** The records of worktrees: what they hold may be nowhere else, so an orphan is for a person. */
@@ -70,31 +70,21 @@ export function worktreeFindings(
 /** Of an overlay whose files nobody sees, as after a reboot. */
 function mountFindings(state: WorktreeState): RegistryFinding[] {
   const { path } = state;
-  const isOff = typeof path === 'string' && isOffMount(state);
-  if (!isOff && !(state.backend === 'fuse' && isDead(path))) return [];
-  const strangers = isOff ? strangersAt(path) : [];
+  if (typeof path !== 'string' || !isOffMount(state)) return [];
+  const isDead = !isUnmounted(path);
+  const strangers = isDead ? [] : strangersAt(path);
   return [
     {
       code: 'unmounted-worktree',
       path,
       message:
         strangers.length === 0
-          ? `the worktree ${path} is not mounted${isOff ? '' : ' any more: its server has ended'}`
+          ? `the worktree ${path} is not mounted${isDead ? ' any more: its server has ended' : ''}`
           : `the worktree ${path} is not mounted, and files stand in its place (${strangers.slice(0, 3).join(', ')})`,
       remedy: strangers.length === 0 ? BY_REPAIR : `move ${path} out of the way, then ${BY_REPAIR}`,
       repairable: strangers.length === 0,
     },
   ];
-}
-
-/** A FUSE mount whose server is gone. */
-function isDead(path: string): boolean {
-  try {
-    statSync(path);
-    return false;
-  } catch (error) {
-    return errnoOf(error) === 'ENOTCONN';
-  }
 }
 
 function broken(path: string, what: string): RegistryFinding {

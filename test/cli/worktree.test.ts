@@ -45,6 +45,19 @@ test('worktrees without a path lie below the whole name of their repository, and
   t.deepEqual(readdirSync(join(root, 'worktrees')), ['two']);
 });
 
+test('removing an adopted repository names the worktrees that stay, and they can be removed once it is back', async (t) => {
+  const { root, upstream, run, json } = await registryWithClone(t);
+  await run('register', upstream, '--name', 'adopted');
+  const { path } = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
+  const report = await json('remove', 'adopted', '--force');
+  t.deepEqual(report.keeps, [upstream, path]);
+  t.regex(report.notes.join(), /register it again/);
+  t.true(existsSync(join(path, 'a.txt')));
+  await run('register', upstream, '--name', 'adopted');
+  await run('worktree', 'remove', 'adopted', 'topic');
+  t.false(existsSync(join(root, 'worktrees')));
+});
+
 test('a worktree has the driver that is configured, unless another is asked for', async (t) => {
   const { root, json, attempt } = await registryWithClone(t);
   const env = { ...process.env, GIT2DB_WORKTREE_DRIVER: 'vfs', GIT2DB_OVERLAY_BACKEND: 'kernel' };

@@ -1,7 +1,7 @@
 /** Overlay mounts as worktrees use them, and what can be seen of them in the table of mounts. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statSync } from 'node:fs';
 import type { BackendName, Mount, Rejection } from '../../mount-helper/index.ts';
-import { Git2dbError } from '../../xet/errors.ts';
+import { errnoOf, Git2dbError } from '../../xet/errors.ts';
 import type { BackendChoice } from './driver.ts';
 import type { WorktreeState } from './worktree-state.ts';
 
@@ -63,13 +63,24 @@ export async function treeState(merged: string, env: NodeJS.ProcessEnv): Promise
   );
 }
 
-/** Of an overlay that everybody can see when it is mounted: it is not, so its directory has none of its files. */
+/** Of an overlay that everybody can see when it is mounted: it is not, or its server has ended. Nobody sees its files. */
 export function isOffMount({
   driver,
   backend,
   path,
 }: Pick<WorktreeState, 'driver' | 'backend' | 'path'>): boolean {
-  return driver === 'overlay2' && backend !== 'userns' && isUnmounted(path);
+  if (driver !== 'overlay2' || backend === 'userns') return false;
+  return isUnmounted(path) || (backend === 'fuse' && isDead(path));
+}
+
+/** A FUSE mount whose server is gone. */
+function isDead(path: string): boolean {
+  try {
+    statSync(path);
+    return false;
+  } catch (error) {
+    return errnoOf(error) === 'ENOTCONN';
+  }
 }
 
 /** By the kernel's table, as this process sees it. */

@@ -7,7 +7,7 @@ import { lockAdmin, unlockAdmin } from './admin-directory.ts';
 import type { DriverContext, DriverName, Rejected, WorktreeHome, WorktreeUsage } from './driver.ts';
 import { driverByName } from './drivers.ts';
 import { readHead } from './head.ts';
-import { isUnmounted } from './overlay-mount.ts';
+import { isOffMount } from './overlay-mount.ts';
 import { placeOfWorktree } from './removal-reasons.ts';
 import { type RemovalOptions, removeWorktree } from './remove.ts';
 import { type RepairReport, repairWorktree } from './repair.ts';
@@ -62,7 +62,7 @@ export class Worktree implements AsyncDisposable {
    * tell.
    */
   get mounted(): boolean | undefined {
-    return this.driver === 'overlay2' && this.reachable ? !isUnmounted(this.path) : undefined;
+    return this.driver === 'overlay2' && this.reachable ? !isOffMount(this.#state) : undefined;
   }
 
   /** HEAD as it is now. */
