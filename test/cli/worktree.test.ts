@@ -1,6 +1,16 @@
-import { chmodSync, existsSync, readdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { list } from '../../src/mount-helper/index.ts';
 import { loadConfig } from '../../src/registry/config.ts';
 import { GitManager } from '../../src/registry/git-manager.ts';
 import { Git2DB } from '../../src/registry/git2db.ts';
@@ -177,5 +187,29 @@ const { missing } = subjectNamed(BACKEND);
     await run('repair');
     t.is(readFileSync(join(path, 'new'), 'utf8'), 'new\n');
     t.deepEqual((await json('verify')).findings, []);
+  },
+);
+
+const { missing: noFuse } = subjectNamed('fuse');
+(noFuse === undefined ? test.serial : test.skip)(
+  `a worktree whose FUSE server was killed is told at once, not when the kernel forgets its root${noFuse ? ` (${noFuse})` : ''}`,
+  async (t) => {
+    const registry = await registryWithClone(t);
+    const { run, json, attempt } = registry;
+    await removeAll(t, registry);
+    const words = ['--driver', 'overlay2', '--backend', 'fuse'];
+    const { path } = await json('worktree', 'add', 'model', 'topic', ...words);
+    t.true((await json('worktree', 'list', 'model')).worktrees[0].mounted);
+    statSync(path);
+    const [server] = list().find(({ merged }) => merged.toString() === path)?.processes ?? [];
+    process.kill(server!.pid, 'SIGKILL');
+    const deadline = Date.now() + 60_000;
+    while ((await json('worktree', 'list', 'model')).worktrees[0].mounted && Date.now() < deadline);
+    t.is((await attempt('status', 'model', '--worktree', 'topic')).code, 48);
+    const [finding] = JSON.parse((await attempt('verify', '--json')).stdout).findings;
+    t.like(finding, { code: 'unmounted-worktree', repairable: true });
+    t.regex(finding.message, /its server has ended/);
+    await run('repair');
+    t.is(readFileSync(join(path, 'd/b.txt'), 'utf8'), 'b\n');
   },
 );

@@ -1,5 +1,5 @@
 /** Overlay mounts as worktrees use them, and what can be seen of them in the table of mounts. */
-import { readFileSync, statSync } from 'node:fs';
+import { readFileSync, statfsSync } from 'node:fs';
 import type { BackendName, Mount, Rejection } from '../../mount-helper/index.ts';
 import { errnoOf, Git2dbError } from '../../xet/errors.ts';
 import type { BackendChoice } from './driver.ts';
@@ -73,10 +73,10 @@ export function isOffMount({
   return isUnmounted(path) || (backend === 'fuse' && isDead(path));
 }
 
-/** A FUSE mount whose server is gone. */
+/** A FUSE mount whose server is gone. The kernel may still know the attributes of its root; this it has to ask for. */
 function isDead(path: string): boolean {
   try {
-    statSync(path);
+    statfsSync(path);
     return false;
   } catch (error) {
     return errnoOf(error) === 'ENOTCONN';
