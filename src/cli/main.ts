@@ -1,6 +1,6 @@
 /** The program `git2db`: the process on one side, program.ts on the other. */
 import { constants } from 'node:os';
-import { EXIT_INTERRUPTED, EXIT_PIPE } from '../exit-codes.ts';
+import { EXIT_INTERRUPTED, EXIT_PIPE, EXIT_UNEXPECTED } from '../exit-codes.ts';
 import { restoreEnvironment } from '../node-start.ts';
 import type { InterruptOptions } from './command.ts';
 import { runProgram } from './program.ts';
@@ -9,7 +9,11 @@ import { runProgram } from './program.ts';
 for (const stream of [process.stdout, process.stderr]) {
   stream.on('error', (error: NodeJS.ErrnoException) => {
     if (error.code === 'EPIPE') process.exit(EXIT_PIPE);
-    throw error;
+    // A full disk, mostly. What was written is not all of the answer.
+    if (stream === process.stdout) {
+      process.stderr.write(`git2db: cannot write to standard output: ${error.message}\n`);
+    }
+    process.exit(EXIT_UNEXPECTED);
   });
 }
 

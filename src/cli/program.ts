@@ -123,13 +123,23 @@ function refuseGroup(group: CommandGroup, words: Words, { commands, groups }: Ca
   const word = words._[group.path.length];
   const help = `'${commandLine(group)} --help' lists the commands`;
   const flag = Object.keys(words).find((key) => key !== '_' && key !== '$0');
-  if (word === undefined && flag !== undefined) return unknownOption(flag, COMMON_OPTIONS, group);
+  if (word === undefined && flag !== undefined && !isCommon(flag)) {
+    return unknownOption(flag, COMMON_OPTIONS, group);
+  }
   if (word === undefined) return new Git2dbError('USAGE', `expected a command; ${help}`);
   const typed = [...group.path, String(word)].join(' ');
   const known = [...commands, ...groups].map(({ path }) => path.join(' '));
   const close = nearest(typed, known) ?? known.find((path) => path.endsWith(` ${word}`));
   const hint = close === undefined ? help : `did you mean '${PROGRAM} ${close}'?`;
   return new Git2dbError('USAGE', `unknown command '${typed}'; ${hint}`);
+}
+
+/** By its name or its letter. */
+function isCommon(flag: string): boolean {
+  return (
+    Object.hasOwn(COMMON_OPTIONS, flag) ||
+    Object.values<OptionSpec>(COMMON_OPTIONS).some(({ alias }) => alias === flag)
+  );
 }
 
 type CommonValues = OptionValues<typeof COMMON_OPTIONS>;

@@ -3,8 +3,8 @@ import type { Worktree } from '../registry/index.ts';
 import { plain } from './present.ts';
 import { COMMON_EXIT_CODES } from './registry-options.ts';
 
-export const WORKTREE_KEYS = `{"id","path","branch","head","driver","backend","reachable","locked",
-"foreign","rejected":[{"driver","backend","reason"}]}`;
+export const WORKTREE_KEYS = `{"id","path","branch","head","driver","backend","reachable","mounted",
+"locked","foreign","rejected":[{"driver","backend","reason"}]}`;
 export const WORKTREE_WORD = 'WORKTREE is its branch, its path or its id.';
 export const WORKTREE_EXIT_CODES = [
   [53, 'There is no such repository or worktree; near names are told'],
@@ -12,6 +12,6 @@ export const WORKTREE_EXIT_CODES = [
 ] as const;
 
 export function documentOf(worktree: Worktree): unknown {
-  const { id, path, branch, head, driver, backend, reachable, locked, foreign, rejected } = worktree;
-  return plain({ id, path, branch, head, driver, backend, reachable, locked, foreign, rejected });
+  const { id, path, branch, head, driver, backend, reachable, mounted, locked, foreign, rejected } = worktree;
+  return plain({ id, path, branch, head, driver, backend, reachable, mounted, locked, foreign, rejected });
 }

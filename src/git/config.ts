@@ -16,6 +16,49 @@ export interface ConfigEntry {
   readonly origin: string;
 }
 
+const NO_REPOSITORY = '/nonexistent/git2db-no-repository';
+
+/**
+ * What `git config -z` with `words` lists in `cwd`, which need not be in a repository, nor in one that can be
+ * read: where `.git` leads nowhere, as in a worktree that is not mounted, git itself would not tell even the user's
+ * settings.
+ */
+export function listConfig(
+  cwd: string,
+  words: readonly string[],
+  { env = {} }: Pick<GitRun, 'env'> = {},
+): Buffer {
+  try {
+    return gitSync(['config', '-z', ...words], configRun(cwd, env)).stdout;
+  } catch (error) {
+    return gitSync(['config', '-z', ...words], configRun(cwd, env, error)).stdout;
+  }
+}
+
+/** As `listConfig`, while the caller does something else. */
+export async function listConfigBeside(
+  cwd: string,
+  words: readonly string[],
+  { env = {} }: Pick<GitRun, 'env'> = {},
+): Promise<Buffer> {
+  try {
+    return (await git(['config', '-z', ...words], configRun(cwd, env))).stdout;
+  } catch (error) {
+    return (await git(['config', '-z', ...words], configRun(cwd, env, error))).stdout;
+  }
+}
+
+/** For the first try, or after one that failed because `.git` leads nowhere; throws any other error. */
+function configRun(cwd: string, env: NodeJS.ProcessEnv, failed?: unknown): GitRun {
+  if (
+    failed !== undefined &&
+    !(failed instanceof Git2dbError && /: not a git repository/.test(failed.message))
+  )
+    throw failed;
+  const place = failed === undefined ? {} : { GIT_DIR: NO_REPOSITORY };
+  return { cwd, env: { ...env, ...place, GIT_CONFIG: undefined }, keepGitEnv: true, okStatus: [0, 1] };
+}
+
 export class GitConfig {
   readonly #entries: readonly ConfigEntry[];
   readonly #byKey = new Map<string, ConfigEntry[]>();
@@ -36,13 +79,7 @@ export class GitConfig {
    */
   static load(cwd: string, keyPattern?: string, options: Pick<GitRun, 'env'> = {}): GitConfig {
     const query = keyPattern === undefined ? ['--list'] : ['--get-regexp', keyPattern];
-    const { stdout } = gitSync(['config', '-z', '--show-origin', ...query], {
-      cwd,
-      env: { ...options.env, GIT_CONFIG: undefined },
-      keepGitEnv: true,
-      okStatus: [0, 1],
-    });
-    return new GitConfig([...parseConfigList(stdout)]);
+    return new GitConfig([...parseConfigList(listConfig(cwd, ['--show-origin', ...query], options))]);
   }
 
   /** The value that counts (the last one). Throws INVALID_CONFIG when the key was written without a value. */

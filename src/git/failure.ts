@@ -6,6 +6,8 @@ import { type GitArg, shownWord } from './byte-words.ts';
 import type { GitRun } from './runner.ts';
 
 const STDERR_SHOWN_LINES = 12;
+/** Git's progress goes to stderr too; `remote: ` before what the other side does. */
+const PROGRESS = /^(?:remote: )?[A-Z][a-z ]+: +\d+(?:% \(\d+\/\d+\).*|(?:, done\.)?)$/;
 /** Somebody asked git to stop; any other signal is a crash and reported as a failure. */
 const STOP_SIGNALS: readonly string[] = ['SIGINT', 'SIGTERM', 'SIGHUP', 'SIGQUIT'];
 
@@ -38,7 +40,7 @@ export function failureOf(
   if (signalName === null && (options.okStatus ?? [0]).includes(status ?? -1)) return undefined;
   const how = signalName === null ? `failed with status ${status}` : `was killed by ${signalName}`;
   const stderr = withoutSecrets(stderrText);
-  const lines = stderr.split('\n').filter((line) => line.trim() !== '');
+  const lines = stderr.split(/[\r\n]+/).filter((line) => line.trim() !== '' && !PROGRESS.test(line));
   const shown = lines.slice(-STDERR_SHOWN_LINES).join('\n').slice(-2000);
   const place = options.cwd === undefined ? '' : ` in ${options.cwd}`;
   return new Git2dbError(

@@ -77,13 +77,26 @@ export function repositoryAt(location: string): RepositoryPaths | undefined {
   return undefined;
 }
 
+/** In the path that the `.git` file of a worktree leads to while the worktree is not mounted. */
+export const UNMOUNTED_GUARD = 'git2db-unmounted';
+
+export function notMounted(path: string): Git2dbError {
+  return new Git2dbError(
+    'NOT_MOUNTED',
+    `the worktree ${path} is not mounted (since a reboot, or as its server has ended): 'git2db repair' mounts it again`,
+    { data: { path } },
+  );
+}
+
 /** The repository whose work tree top, or whose git directory, is exactly `directory`. */
 function repositoryIn(directory: string, cwd: string, env: NodeJS.ProcessEnv): RepositoryPaths | undefined {
   const dotGit = join(directory, '.git');
   const isFile = kindOf(dotGit)?.isFile() === true;
-  const inside = gitDirectoryAt(isFile ? readGitFile(dotGit) : dotGit, env);
+  const leadsTo = isFile ? readGitFile(dotGit) : dotGit;
+  const inside = gitDirectoryAt(leadsTo, env);
   if (inside !== undefined) return { ...inside, workTree: workTreeOf(inside, cwd, env, directory) };
   if (isFile) {
+    if (leadsTo?.includes(`/${UNMOUNTED_GUARD}/`)) throw notMounted(directory);
     throw notARepository(`${dotGit} should hold "gitdir: <path>" with the path of a git directory`, dotGit);
   }
   const itself = gitDirectoryAt(directory, env);

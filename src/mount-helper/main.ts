@@ -1,8 +1,8 @@
 /** The program `git2db-mount`: the process on one side, program.ts on the other. */
 import { writeSync } from 'node:fs';
-import { EXIT_PIPE } from '../exit-codes.ts';
+import { EXIT_PIPE, EXIT_UNEXPECTED } from '../exit-codes.ts';
 import { restoreEnvironment } from '../node-start.ts';
-import { errnoOf } from '../xet/errors.ts';
+import { errnoOf, messageOf } from '../xet/errors.ts';
 import { readArguments } from './command-line.ts';
 import { runProgram } from './program.ts';
 
@@ -24,7 +24,12 @@ function writeSome(fd: number, bytes: Buffer): number {
   } catch (error) {
     const errno = errnoOf(error);
     // A closed pipe (`| head`) ends the run without a word; nothing can be said on a lost stderr either.
-    if (errno !== 'EAGAIN') process.exit(EXIT_PIPE);
+    if (errno === 'EPIPE' || (errno !== 'EAGAIN' && fd === 2)) process.exit(EXIT_PIPE);
+    if (errno !== 'EAGAIN') {
+      // A full disk, mostly. What was written is not all of the answer.
+      sink(2).write(`git2db-mount: cannot write to standard output: ${messageOf(error)}\n`);
+      process.exit(EXIT_UNEXPECTED);
+    }
     // Somebody made the pipe non-blocking, and it is full.
     Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
     return 0;

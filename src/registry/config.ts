@@ -5,8 +5,8 @@
  * A value that cannot be is an error wherever it stands, used or not; a key that nobody knows is a warning,
  * because a newer version may know it. Neither is printed here.
  */
+import { listConfig, listConfigBeside } from '../git/config.ts';
 import { splitZ } from '../git/records.ts';
-import { type GitRun, git, gitSync } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { configFilePath, readConfigFile } from './config-file.ts';
 import {
@@ -56,13 +56,14 @@ export function loadConfig(sources: ConfigSources): RegistryConfig {
 
 /** As `loadConfig`, while git runs beside what the caller does meanwhile. */
 export async function loadConfigBeside(sources: ConfigSources): Promise<RegistryConfig> {
-  const { stdout } = await git(GIT_SETTINGS, gitRun(sources));
-  return resolveWith(sources, stdout).config;
+  const { cwd, env } = sources;
+  return resolveWith(sources, await listConfigBeside(cwd, GIT_SETTINGS, { env })).config;
 }
 
 /** As `loadConfig`, with what is to be said about it. */
 export function resolveConfig(sources: ConfigSources): ResolvedConfig {
-  return resolveWith(sources, gitSync(GIT_SETTINGS, gitRun(sources)).stdout);
+  const { cwd, env } = sources;
+  return resolveWith(sources, listConfig(cwd, GIT_SETTINGS, { env }));
 }
 
 /** `git`: what it says of `GIT_SETTINGS`. */
@@ -106,11 +107,7 @@ function addInput(
 }
 
 const GIT_KEYS = '^(git2db\\..*|xet\\.(endpoint|token))$';
-const GIT_SETTINGS = ['config', '-z', '--show-scope', '--show-origin', '--get-regexp', GIT_KEYS];
-
-function gitRun({ cwd, env }: ConfigSources): GitRun {
-  return { cwd, env: { ...env, GIT_CONFIG: undefined }, keepGitEnv: true, okStatus: [0, 1] };
-}
+const GIT_SETTINGS = ['--show-scope', '--show-origin', '--get-regexp', GIT_KEYS];
 
 /** In git the last value counts, so the first one added here. */
 function addGit(given: Map<SettingName, GivenValue[]>, stdout: Buffer, warnings: string[]): void {

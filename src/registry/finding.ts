@@ -22,6 +22,7 @@ export type FindingCode =
   | 'orphan-worktree'
   | 'broken-worktree'
   | 'unfinished-worktree'
+  | 'unmounted-worktree'
   | 'stale-store-user';
 
 export interface RegistryFinding {

@@ -12,6 +12,7 @@ import { type Operation, Operations } from './operations.ts';
 import { type CacheStats, PlaceCache } from './place-cache.ts';
 import type { RepositoryHandle } from './repository-handle.ts';
 import { findSignature, type Signature, type SignatureOptions } from './signature.ts';
+import { withChoice } from './worktree/choice.ts';
 import type { DriverName, DriverProbe, Worktree, WorktreeHome, WorktreeSpec } from './worktree/index.ts';
 
 export type { Operation } from './operations.ts';
@@ -125,7 +126,7 @@ export class GitManager implements AsyncDisposable {
     const path = worktreePath === '' ? undefined : worktreePath;
     return this.run(
       `worktree of ${ref} in ${repoPath}`,
-      () => createWorktree(place, homeOf(place), this.#withChoice({ ...spec, path, ref })),
+      () => createWorktree(place, homeOf(place), withChoice({ ...spec, path, ref }, this.config)),
       { signal: spec.signal },
     );
   }
@@ -188,14 +189,6 @@ export class GitManager implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (GitManager.#global === this) GitManager.#global = undefined;
     await this.known.clear();
-  }
-
-  #withChoice(spec: WorktreeSpec): WorktreeSpec {
-    return {
-      ...spec,
-      driver: spec.driver ?? this.config.worktreeDriver,
-      backend: spec.backend ?? this.config.overlayBackend,
-    };
   }
 
   async #probeDrivers(repoPath: string, path: string): Promise<ReadonlyMap<DriverName, DriverProbe>> {

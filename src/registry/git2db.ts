@@ -74,6 +74,9 @@ export class Git2DB implements AsyncDisposable, RecordSink {
       layers: layout.layers,
       store: layout.store,
       trees: layout.trees,
+      get readOnly() {
+        return store.readOnly;
+      },
     };
     this.notices = notices;
     this.#layout = layout;

@@ -29,6 +29,7 @@ import { findUnpushed, openSubmodules } from './unpushed.ts';
 import { findWorkInProgress } from './work-in-progress.ts';
 import { listWorktrees, planRemoval, removeWorktree } from './worktree/index.ts';
 import { operationsIn, type ReasonKind } from './worktree/removal-reasons.ts';
+import { listStates } from './worktree/worktree-store.ts';
 
 export interface RemoveOptions {
   /** Whatever would be lost. */
@@ -142,7 +143,15 @@ async function makePlan(
   };
   if (record.adopted) {
     const notes = ['it was adopted: its entry goes, its directory, git data and worktrees stay as they are'];
-    return { report: { ...base, deletes: [], keeps: [path], notes }, place: undefined, worktrees: [] };
+    const commonDir = repositoryAt(path)?.commonDir;
+    const trees =
+      commonDir === undefined ? [] : listStates(registry.home, commonDir).map((tree) => tree.path);
+    if (trees.length > 0) notes.push('to remove those worktrees later, register it again');
+    return {
+      report: { ...base, deletes: [], keeps: [path, ...trees], notes },
+      place: undefined,
+      worktrees: [],
+    };
   }
   const stat = lstatSync(path, { throwIfNoEntry: false });
   if (stat === undefined) {

@@ -119,7 +119,8 @@ export class RepositoryHandle implements AsyncDisposable {
   }
 
   worktree(): WorktreeManager {
-    return new WorktreeManager(this.place, this.home, { isOurs: this.record?.adopted === false });
+    const { config } = this.registry ?? this.manager;
+    return new WorktreeManager(this.place, this.home, { isOurs: this.record?.adopted === false, config });
   }
 
   get refs(): RefManager {

@@ -9,6 +9,9 @@ import { BY_REPAIR, namesIn, type RegistryFinding } from './finding.ts';
 import type { Git2DB } from './git2db.ts';
 import type { RepositoryRecord } from './metadata.ts';
 import type { RegistryLayout } from './registry-layout.ts';
+import { strangersAt } from './worktree/guard.ts';
+import { isOffMount, isUnmounted } from './worktree/overlay-mount.ts';
+import type { WorktreeState } from './worktree/worktree-state.ts';
 
 /** The records of worktrees: what they hold may be nowhere else, so an orphan is for a person. */
 export function worktreeFindings(
@@ -57,9 +60,31 @@ export function worktreeFindings(
         remedy: BY_REPAIR,
         repairable: true,
       });
+    } else {
+      findings.push(...mountFindings(state as WorktreeState));
     }
   }
   return findings;
+}
+
+/** Of an overlay whose files nobody sees, as after a reboot. */
+function mountFindings(state: WorktreeState): RegistryFinding[] {
+  const { path } = state;
+  if (typeof path !== 'string' || !isOffMount(state)) return [];
+  const isDead = !isUnmounted(path);
+  const strangers = isDead ? [] : strangersAt(path);
+  return [
+    {
+      code: 'unmounted-worktree',
+      path,
+      message:
+        strangers.length === 0
+          ? `the worktree ${path} is not mounted${isDead ? ' any more: its server has ended' : ''}`
+          : `the worktree ${path} is not mounted, and files stand in its place (${strangers.slice(0, 3).join(', ')})`,
+      remedy: strangers.length === 0 ? BY_REPAIR : `move ${path} out of the way, then ${BY_REPAIR}`,
+      repairable: strangers.length === 0,
+    },
+  ];
 }
 
 function broken(path: string, what: string): RegistryFinding {

@@ -1,4 +1,4 @@
-/** What is in a repository's main work tree that no commit has. */
+/** What is in a work tree that no commit has. */
 import { copyFileSync, existsSync, lstatSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
@@ -47,11 +47,11 @@ async function hiddenChanges(
     const tag = String.fromCharCode(record[0]!);
     if (tag !== 'S' && !/[a-z]/.test(tag)) continue;
     const path = record.subarray(2);
-    if (
-      lstatSync(Buffer.concat([Buffer.from(`${workTree}/`), path]), { throwIfNoEntry: false }) !== undefined
-    ) {
-      hidden.push(path);
-    }
+    // What only another namespace sees is looked at there, by git.
+    const isThere =
+      !place.reachable ||
+      lstatSync(Buffer.concat([Buffer.from(`${workTree}/`), path]), { throwIfNoEntry: false }) !== undefined;
+    if (isThere) hidden.push(path);
   }
   const index = join(place.gitDir, 'index');
   if (hidden.length === 0 || !existsSync(index)) return [];
@@ -66,7 +66,10 @@ async function hiddenChanges(
       await place.git(['update-index', flag, '-z', '--stdin'], { input, env, signal });
     }
     await place.git(['update-index', '-q', '--refresh'], { env, signal, okStatus: [0, 1] });
-    const changed = await place.linesZ(['diff-files', '--name-only', '-z'], { env, signal });
+    const changed = await place.linesZ(['diff-files', '--name-only', '--diff-filter=d', '-z'], {
+      env,
+      signal,
+    });
     return changed.map(String);
   } finally {
     rmSync(scratch, { recursive: true, force: true });

@@ -238,7 +238,19 @@ test('a worktree is made, found by branch, locked, repaired, counted and removed
   const vfs = ['--driver', 'vfs'];
   const tree = await json('worktree', 'add', 'model', 'main', '--branch', 'try', ...vfs);
   t.deepEqual(Object.keys(tree), [
-    ...['id', 'path', 'branch', 'head', 'driver', 'backend', 'reachable', 'locked', 'foreign', 'rejected'],
+    ...[
+      'id',
+      'path',
+      'branch',
+      'head',
+      'driver',
+      'backend',
+      'reachable',
+      'mounted',
+      'locked',
+      'foreign',
+      'rejected',
+    ],
   ]);
   t.like(tree, { branch: 'try', driver: 'vfs', backend: null, reachable: true, foreign: false });
   t.true(tree.path.startsWith(root));

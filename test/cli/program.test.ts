@@ -1,5 +1,5 @@
 import { spawn } from 'node:child_process';
-import { readFileSync, writeFileSync } from 'node:fs';
+import { closeSync, openSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { defineCommand, NO_OPERANDS } from '../../src/cli/command.ts';
@@ -64,6 +64,8 @@ test(refuses, ['xte'], /unknown command 'xte'; did you mean 'git2db xet'\?/);
 test(refuses, ['xet', 'instal'], /unknown command 'xet instal'; did you mean 'git2db xet install'\?/);
 test(refuses, ['track', '*.bin'], /unknown command 'track'; did you mean 'git2db xet track'\?/);
 test(refuses, ['frobnicate'], /unknown command 'frobnicate'; 'git2db --help' lists/);
+test(refuses, ['--json'], /expected a command; 'git2db --help'/);
+test(refuses, ['xet', '-q'], /expected a command; 'git2db xet --help'/);
 test(refuses, ['--frobnicate'], /unknown option '--frobnicate'/);
 test(refuses, ['xet', 'install', '--froce'], /unknown option '--froce'; did you mean '--force'\?/);
 test(refuses, ['xet', 'install', '--no-force'], /unknown option '--no-force'/);
@@ -164,6 +166,24 @@ test('docs/exit-codes.md lists exactly the exit codes there are', (t) => {
   const others = rows.filter(([, , name]) => !name).map(([, code]) => Number(code));
   t.deepEqual(others, [EXIT_OK, EXIT_FALSE, EXIT_UNEXPECTED, EXIT_INTERRUPTED, EXIT_PIPE]);
 });
+
+for (const [name, program] of [
+  ['git2db', PROGRAM],
+  ['git2db-mount', PROGRAM.replace('/cli/', '/mount-helper/')],
+] as const) {
+  test(`${name}: standard output on a full disk is one line and a failure`, async (t) => {
+    const full = openSync('/dev/full', 'w');
+    const child = spawn(process.execPath, [program, '--help'], { stdio: ['ignore', full, 'pipe'] });
+    closeSync(full);
+    let stderr = '';
+    child.stderr!.on('data', (bytes) => {
+      stderr += bytes;
+    });
+    const code = await new Promise((resolve) => child.once('close', resolve));
+    t.is(code, EXIT_UNEXPECTED);
+    t.regex(stderr, new RegExp(`^${name}: cannot write to standard output: .*ENOSPC.*\\n$`));
+  });
+}
 
 test('a reader of standard output that goes away ends the program quietly', async (t) => {
   const child = spawn(process.execPath, [PROGRAM, 'completion', 'bash'], {

@@ -1,9 +1,23 @@
-import { existsSync, readdirSync, readFileSync, renameSync, writeFileSync } from 'node:fs';
+import {
+  chmodSync,
+  existsSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  writeFileSync,
+} from 'node:fs';
 import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
+import { list } from '../../src/mount-helper/index.ts';
+import { loadConfig } from '../../src/registry/config.ts';
+import { GitManager } from '../../src/registry/git-manager.ts';
+import { Git2DB } from '../../src/registry/git2db.ts';
+import { unmountTree } from '../../src/registry/worktree/overlay-mount.ts';
 import { subjectNamed } from '../mount-helper/helpers/subjects.ts';
 import { registryWithClone, type TestRegistry } from './registry.ts';
-import { gitIn, isolateGit } from './run.ts';
+import { cli, gitIn, isolateGit } from './run.ts';
 
 isolateGit();
 delete process.env.GIT2DB_REGISTRY;
@@ -39,6 +53,45 @@ test('worktrees without a path lie below the whole name of their repository, and
   t.deepEqual(readdirSync(join(root, 'worktrees/one/model')), ['my-topic']);
   await run('worktree', 'remove', 'one/model', 'my-topic');
   t.deepEqual(readdirSync(join(root, 'worktrees')), ['two']);
+});
+
+test('removing an adopted repository names the worktrees that stay, and they can be removed once it is back', async (t) => {
+  const { root, upstream, run, json } = await registryWithClone(t);
+  await run('register', upstream, '--name', 'adopted');
+  const { path } = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
+  const report = await json('remove', 'adopted', '--force');
+  t.deepEqual(report.keeps, [upstream, path]);
+  t.regex(report.notes.join(), /register it again/);
+  t.true(existsSync(join(path, 'a.txt')));
+  await run('register', upstream, '--name', 'adopted');
+  await run('worktree', 'remove', 'adopted', 'topic');
+  t.false(existsSync(join(root, 'worktrees')));
+});
+
+test('a worktree has the driver that is configured, unless another is asked for', async (t) => {
+  const { root, json, attempt } = await registryWithClone(t);
+  const env = { ...process.env, GIT2DB_WORKTREE_DRIVER: 'vfs', GIT2DB_OVERLAY_BACKEND: 'kernel' };
+  const config = loadConfig({ cwd: root, env });
+  await using db = await Git2DB.open(root, { config });
+  await using handle = await db.repo('model');
+  const made = await handle.worktree().create({ ref: 'topic' });
+  t.is(made.driver, 'vfs');
+  await made.remove();
+  await using manager = new GitManager({ config });
+  const other = await manager.createWorktree(join(root, 'repos/model'), join(root, 'other'), 'topic');
+  t.is(other.driver, 'vfs');
+  await other.remove();
+  const words = ['worktree', 'add', 'model', 'topic', '--driver', 'vfs', '--backend', 'fuse'];
+  const refused = await attempt(...words);
+  t.is(refused.code, 2);
+  t.regex(refused.stderr, /fuse is one of overlay2/);
+  await t.throwsAsync(handle.worktree().create({ ref: 'topic', backend: 'zfs' as 'fuse' }), {
+    code: 'INVALID_CONFIG',
+  });
+  for (const place of ['.git2db/x', '.git2db/worktrees/x', '.git2db']) {
+    t.is((await attempt('worktree', 'add', 'model', 'topic', join(root, place))).code, 33, place);
+  }
+  t.deepEqual((await json('worktree', 'list', 'model')).worktrees, []);
 });
 
 const BACKEND = process.getuid!() === 0 ? 'kernel' : 'fuse';
@@ -85,5 +138,78 @@ const { missing } = subjectNamed(BACKEND);
       t.is(existsSync(join(layers, stray)), dryRun);
     }
     t.is(second.branch, 'topic');
+  },
+);
+
+(missing === undefined ? test.serial : test.skip)(
+  `an overlay worktree that is not mounted, as after a reboot, is told everywhere, with what helps${missing ? ` (${missing})` : ''}`,
+  async (t) => {
+    const registry = await registryWithClone(t);
+    const { run, json, attempt } = registry;
+    await removeAll(t, registry);
+    const { path } = await json(
+      'worktree',
+      'add',
+      'model',
+      'topic',
+      ...['--driver', 'overlay2', '--backend', BACKEND],
+    );
+    writeFileSync(join(path, 'new'), 'new\n');
+    t.is((await json('verify')).findings.length, 0);
+    await unmountTree(path);
+
+    const { code, stdout } = await attempt('verify', '--json');
+    t.is(code, 1);
+    t.like(JSON.parse(stdout).findings[0], { code: 'unmounted-worktree', path, repairable: true });
+    t.like((await json('worktree', 'list', 'model')).worktrees[0], { path, mounted: false });
+    t.regex((await run('worktree', 'list', 'model')).stdout, /not mounted/);
+    const { root } = registry;
+    for (const [argv, cwd] of [
+      [['status', 'model', '--worktree', 'topic'], root],
+      [['worktree', 'path', 'model', 'topic'], root],
+      [['status'], path],
+    ] as const) {
+      const asked = await cli([...argv], { cwd, env: { GIT2DB_REGISTRY: root } });
+      t.is(asked.code, 48, argv.join(' '));
+      t.regex(asked.stderr, /is not mounted .*'git2db repair'/);
+    }
+
+    // What stands in its place is not hidden, and not deleted.
+    chmodSync(path, 0o700);
+    writeFileSync(join(path, 'mine'), 'mine\n');
+    t.like(JSON.parse((await attempt('verify', '--json')).stdout).findings[0], { repairable: false });
+    const refused = await attempt('repair');
+    t.is(refused.code, 1);
+    t.regex(refused.stderr, /files stand in its place \(mine;.*out of the way.*upper/);
+    t.is(readFileSync(join(path, 'mine'), 'utf8'), 'mine\n');
+    renameSync(path, `${path}.aside`);
+    t.teardown(() => rmSync(`${path}.aside`, { recursive: true, force: true }));
+    await run('repair');
+    t.is(readFileSync(join(path, 'new'), 'utf8'), 'new\n');
+    t.deepEqual((await json('verify')).findings, []);
+  },
+);
+
+const { missing: noFuse } = subjectNamed('fuse');
+(noFuse === undefined ? test.serial : test.skip)(
+  `a worktree whose FUSE server was killed is told at once, not when the kernel forgets its root${noFuse ? ` (${noFuse})` : ''}`,
+  async (t) => {
+    const registry = await registryWithClone(t);
+    const { run, json, attempt } = registry;
+    await removeAll(t, registry);
+    const words = ['--driver', 'overlay2', '--backend', 'fuse'];
+    const { path } = await json('worktree', 'add', 'model', 'topic', ...words);
+    t.true((await json('worktree', 'list', 'model')).worktrees[0].mounted);
+    statSync(path);
+    const [server] = list().find(({ merged }) => merged.toString() === path)?.processes ?? [];
+    process.kill(server!.pid, 'SIGKILL');
+    const deadline = Date.now() + 60_000;
+    while ((await json('worktree', 'list', 'model')).worktrees[0].mounted && Date.now() < deadline);
+    t.is((await attempt('status', 'model', '--worktree', 'topic')).code, 48);
+    const [finding] = JSON.parse((await attempt('verify', '--json')).stdout).findings;
+    t.like(finding, { code: 'unmounted-worktree', repairable: true });
+    t.regex(finding.message, /its server has ended/);
+    await run('repair');
+    t.is(readFileSync(join(path, 'd/b.txt'), 'utf8'), 'b\n');
   },
 );

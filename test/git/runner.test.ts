@@ -2,7 +2,7 @@ import { mkdirSync } from 'node:fs';
 import test from 'ava';
 import fc from 'fast-check';
 import { gitEnvironment } from '../../src/git/environment.ts';
-import { withoutSecrets } from '../../src/git/failure.ts';
+import { failureOf, withoutSecrets } from '../../src/git/failure.ts';
 import { splitRecords, splitZ } from '../../src/git/records.ts';
 import { git, gitLinesZ, gitStream, gitSync, gitText } from '../../src/git/runner.ts';
 import { compareVersions, gitAtLeast, gitVersion, requireGit } from '../../src/git/version.ts';
@@ -38,6 +38,18 @@ test('paths come back as bytes between NULs', async (t) => {
     await git(['update-index', '-z', '--index-info'], { cwd, env, input });
   }
   t.deepEqual(await gitLinesZ(['ls-files', '-z'], { cwd, env }), odd);
+});
+
+test('progress is not among the last words of a git that fails', (t) => {
+  const stderr =
+    'remote: Enumerating objects: 42, done.\nremote: Compressing objects:  54% (23/42)\rReceiving objects:  19% (8/42), ' +
+    '10.98 MiB | 21.96 MiB/s\rfatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output\n';
+  const failure = failureOf(['fetch'], {}, 128, null, stderr) as Git2dbError;
+  t.is(
+    failure.message,
+    'git fetch failed with status 128: fatal: write error: No space left on device\nfatal: fetch-pack: invalid index-pack output',
+  );
+  t.is(failure.data.stderr, stderr);
 });
 
 test('a failing git is an error with its arguments, its status and the end of its stderr', async (t) => {

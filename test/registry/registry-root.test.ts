@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, renameSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import type { Git2DB } from '../../src/registry/git2db.ts';
 import { rebasePath, rebaseText } from '../../src/registry/path-rebase.ts';
 import { Git2dbError } from '../../src/xet/errors.ts';
 import { StoreLayout } from '../../src/xet/store/layout.ts';
@@ -40,6 +41,11 @@ async function filled(sandbox: RegistrySandbox) {
     }),
   );
   return { registry, record, source, inside, outside };
+}
+
+/** The overlay of `filled` is a record alone. */
+async function wrongIn(registry: Git2DB): Promise<string[]> {
+  return (await registry.verify()).map(({ code }) => code);
 }
 
 test('a registry that was moved works at its new place, worktrees, store and configuration too', async (t) => {
@@ -89,7 +95,7 @@ test('a registry that was moved works at its new place, worktrees, store and con
     '',
   );
   t.false(existsSync(join(root, '.git2db/moving.json')));
-  t.deepEqual(await registry.verify(), []);
+  t.deepEqual(await wrongIn(registry), ['unmounted-worktree']);
   const again = await sandbox.open({ directory: root });
   t.deepEqual(again.notices, []);
   t.is(again.get(record.id).name, 'org/model');
@@ -174,7 +180,7 @@ test('fitting that was interrupted is begun again, also when the registry has mo
   );
   t.is(await sandbox.gitText(['status', '--porcelain'], { cwd: join(third, 'worktrees/inside') }), '');
   t.false(exists(third, '.git2db/moving.json'));
-  t.deepEqual(await registry.verify(), []);
+  t.deepEqual(await wrongIn(registry), ['unmounted-worktree']);
   // Killed between the metadata and the end.
   writeFileSync(
     join(third, '.git2db/moving.json'),
@@ -217,8 +223,13 @@ test(`with a worktree mounted a moved registry is read-only until it is unmounte
   const registry = await sandbox.open({ directory: root });
   t.regex(registry.notices.join(), /unmount, then repair/);
   t.is(registry.get('org/model').name, 'org/model');
+  const model = await registry.repo('org/model');
+  t.teardown(() => model[Symbol.asyncDispose]());
   for (const attempt of [
     () => registry.update('org/model', { trusted: true }),
+    () => model.worktree().create({ ref: 'main', detach: true, driver: 'vfs' }),
+    () => model.worktree().remove('inside', { force: true }),
+    () => model.worktree().repair(),
     () => registry.remove('org/model', { force: true }),
     () => registry.reserveName('x'),
     () => registry.repair(),

@@ -58,7 +58,8 @@ programs do not see the files at "path" (backend userns).`,
     },
   },
   examples: [
-    ['git2db worktree add org/model main', 'a worktree of main'],
+    ['git2db worktree add org/model topic', 'a worktree of topic'],
+    ['git2db worktree add org/model main --branch mine', 'a new branch at main'],
     ['git2db worktree add org/model v2.0 ~/try --branch try', 'a new branch, there'],
     ['cd "$(git2db worktree path org/model try)"', 'go there'],
   ],
@@ -72,15 +73,15 @@ programs do not see the files at "path" (backend userns).`,
   async run({ options, operands }, context) {
     const [repo, ref, path] = operands as [string, string, string?];
     const { output, json, cwd } = context;
-    return withRepository(repo, options, context, async ({ db, handle, signal }) => {
+    return withRepository(repo, options, context, async ({ handle, signal }) => {
       const progress = new LayerNotes(context);
       const worktree = await handle.worktree().create({
         ref,
         path: path === undefined ? undefined : resolve(cwd, path),
         newBranch: options.branch,
         detach: options.detach,
-        driver: options.driver ?? db.config.worktreeDriver,
-        backend: options.backend ?? db.config.overlayBackend,
+        driver: options.driver,
+        backend: options.backend,
         ...(options['no-hooks'] ? { hooks: false } : {}),
         onProgress: (event) => progress.show(event),
         signal,

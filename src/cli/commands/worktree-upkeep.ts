@@ -112,6 +112,8 @@ JSON: {"dryRun","worktrees","layers"}: names of what was removed, or would be.`,
     const { output, json } = context;
     const dryRun = options['dry-run'];
     return withRepository(operands[0], options, context, async ({ library, handle, signal }) => {
+      // Git takes the worktrees of a registry that was moved for gone.
+      if (!dryRun && handle.home.readOnly !== undefined) throw handle.home.readOnly;
       const { stderr, stdout } = await handle.git(
         ['worktree', 'prune', '--verbose', ...(dryRun ? ['--dry-run'] : [])],
         {

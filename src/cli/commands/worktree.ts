@@ -1,4 +1,5 @@
 import { EXIT_OK } from '../../exit-codes.ts';
+import { notMounted } from '../../git/repository.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type Command, defineCommand } from '../command.ts';
 import { formatTable } from '../output.ts';
@@ -17,7 +18,9 @@ one.
 
 ${REPO_MANUAL}
 
-JSON: {"worktrees":[${WORKTREE_KEYS},…]}; "foreign" are those that git alone made.`,
+JSON: {"worktrees":[${WORKTREE_KEYS},…]}; "foreign" are those that git alone made.
+"mounted" is false where "git2db repair" is needed, as after a reboot; null where nothing
+is mounted, or only a user namespace knows.`,
   operands: { usage: '[REPO]', min: 0, max: 1, complete: 'repository' },
   options: { ...REGISTRY_OPTIONS, names: { type: 'boolean', describe: 'Print branches (or paths) alone' } },
   examples: [['git2db worktree list org/model', '']],
@@ -33,7 +36,9 @@ JSON: {"worktrees":[${WORKTREE_KEYS},…]}; "foreign" are those that git alone m
           tree.path,
           tree.branch === undefined ? '(no branch)' : output.style('green', tree.branch),
           shortOid(tree.head),
-          tree.foreign ? 'git' : (tree.backend ?? tree.driver),
+          tree.foreign
+            ? 'git'
+            : `${tree.backend ?? tree.driver}${tree.mounted === false ? ', not mounted' : ''}`,
           tree.locked === undefined ? '' : printable(`locked: ${tree.locked}`),
         ]);
         if (rows.length > 0)
@@ -100,12 +105,14 @@ const worktreePath = defineCommand({
 
 ${REPO_MANUAL}
 
-JSON: {"path","reachable"}; "reachable" is false where only "git2db-mount exec PATH --
-COMMAND" sees the files.`,
+JSON: {"path","reachable","mounted"}; "reachable" is false where only "git2db-mount exec
+PATH -- COMMAND" sees the files, "mounted" where "git2db repair" is needed; null where
+nothing is mounted.`,
   operands: { usage: 'REPO WORKTREE', min: 2, max: 2, complete: ['repository', 'worktree'] },
   options: REGISTRY_OPTIONS,
   examples: [['cd "$(git2db worktree path org/model main)"', 'go there']],
   exitCodes: [
+    [48, 'It is not mounted; --json prints the path all the same'],
     [65, "Other programs do not see the worktree's files; --json prints the path all the same"],
     ...WORKTREE_EXIT_CODES,
   ],
@@ -113,8 +120,9 @@ COMMAND" sees the files.`,
     const [repo, word] = operands as [string, string];
     const { output, json, cwd } = context;
     return withRepository(repo, options, context, async ({ handle }) => {
-      const { path, reachable } = await handle.worktree().get(worktreeWord(word, cwd));
-      if (json) output.json({ path, reachable });
+      const { path, reachable, mounted } = await handle.worktree().get(worktreeWord(word, cwd));
+      if (json) output.json({ path, reachable, mounted: mounted ?? null });
+      else if (mounted === false) throw notMounted(path);
       else if (reachable) output.data(path);
       else {
         throw new Git2dbError(

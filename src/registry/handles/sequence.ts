@@ -135,6 +135,13 @@ async function whyStopped(
   options: PickOptions,
 ): Promise<Error> {
   const conflicts = await listConflicts(place);
+  if (conflicts.length === 0 && outcome.code === 'NOTHING_TO_COMMIT') {
+    const keep = kind === 'revert' ? '' : ', or abort and pick anew with empty commits kept';
+    return new Git2dbError(
+      'NOTHING_TO_COMMIT',
+      `the ${kind} in ${place.workTree} has come to a commit that changes nothing here: skip it, or abort${keep}`,
+    );
+  }
   if (conflicts.length === 0) return outcome.error(outcome.code);
   return conflictError(place, kind, conflicts, before, options);
 }

@@ -1,7 +1,9 @@
 /** The worktrees of a handle's repository: `handle.worktree()`. */
 import { Git2dbError } from '../../xet/errors.ts';
+import type { RegistryConfig } from '../config.ts';
 import type { GitPlace } from '../git-place.ts';
 import { ensurePushHook, installPushHook } from '../push-hook.ts';
+import { withChoice } from '../worktree/choice.ts';
 import {
   type CompletionReport,
   completeWorktrees,
@@ -17,16 +19,32 @@ import {
   type WorktreeSpec,
 } from '../worktree/index.ts';
 
+type WorktreeSettings = Pick<RegistryConfig, 'worktreeDriver' | 'overlayBackend'>;
+
+export interface WorktreeFacetOptions {
+  /** The registry has made the repository, and may put its hook into it. */
+  readonly isOurs?: boolean | undefined;
+  /** What is taken where nothing is asked for. */
+  readonly config?: WorktreeSettings | undefined;
+}
+
+const NOTHING_CONFIGURED: WorktreeSettings = { worktreeDriver: 'auto', overlayBackend: 'auto' };
+
 export class WorktreeManager {
   readonly #place: GitPlace;
   readonly #home: WorktreeHome;
   readonly #isOurs: boolean;
+  readonly #config: WorktreeSettings;
 
-  /** `isOurs`: the registry has made the repository, and may put its hook into it. */
-  constructor(place: GitPlace, home: WorktreeHome, { isOurs = false }: { readonly isOurs?: boolean } = {}) {
+  constructor(
+    place: GitPlace,
+    home: WorktreeHome,
+    { isOurs = false, config = NOTHING_CONFIGURED }: WorktreeFacetOptions = {},
+  ) {
     this.#place = place;
     this.#home = home;
     this.#isOurs = isOurs;
+    this.#config = config;
   }
 
   /**
@@ -49,10 +67,11 @@ export class WorktreeManager {
   }
 
   async #create(spec: WorktreeSpec): Promise<Worktree> {
+    const chosen = withChoice(spec, this.#config);
     const { hooks, signal } = spec;
     if (hooks === true && !this.#isOurs) await installPushHook(this.#place, { signal });
     else if (hooks ?? this.#isOurs) await ensurePushHook(this.#place, signal);
-    return createWorktree(this.#place, this.#home, spec);
+    return createWorktree(this.#place, this.#home, chosen);
   }
 
   /** All linked worktrees, those that git alone made too; not the main one. */

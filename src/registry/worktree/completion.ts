@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { Git2dbError, messageOf } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
 import { registryLayout } from '../registry-layout.ts';
+import { findWorkInProgress } from '../work-in-progress.ts';
 import type { DriverContext, WorktreeHome } from './driver.ts';
 import { driverContext } from './driver-context.ts';
 import { tryLock } from './home-lock.ts';
@@ -17,10 +18,10 @@ import { bootId, type Layer, layerDirectory, readLayerRecord } from './layer-sto
 import { forgetPointers, noteContent } from './note-content.ts';
 import { treeState, unmountTree } from './overlay-mount.ts';
 import { layerFields, mountWorktree } from './overlay2.ts';
-import { changes, operationsIn, placeOfWorktree } from './removal-reasons.ts';
+import { operationsIn, placeOfWorktree } from './removal-reasons.ts';
 import { readSettings } from './settings.ts';
 import { readState, type WorktreeState, writeState } from './worktree-state.ts';
-import { listStates, worktreeDirectory, worktreeLock } from './worktree-store.ts';
+import { checkWritable, listStates, worktreeDirectory, worktreeLock } from './worktree-store.ts';
 
 export interface CompletionReport {
   readonly id: string;
@@ -56,6 +57,7 @@ export async function completeWorktrees(
 ): Promise<CompletionReport[]> {
   const context = await driverContext(place, home, { signal });
   const lacking = listStates(home, context.place.commonDir).filter(isLacking);
+  if (lacking.length > 0) checkWritable(home);
   const reports: CompletionReport[] = [];
   for (const { id, path } of lacking) {
     const lock = await tryLock(worktreeLock(home, id));
@@ -132,7 +134,7 @@ async function whyNotNow(context: DriverContext, state: WorktreeState): Promise<
   const [operation] = operationsIn(gitDir);
   if (operation !== undefined) return `${operation} is in progress`;
   const there = await placeOfWorktree(context.place, gitDir, state);
-  const { modified, untracked } = await changes(there, context.signal);
+  const { modified, untracked } = await findWorkInProgress(there, { signal: context.signal });
   if (modified.length + untracked.length === 0) return undefined;
   return `it has changes (${[...modified, ...untracked].slice(0, 3).join(', ')})`;
 }

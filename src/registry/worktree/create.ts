@@ -30,7 +30,15 @@ import { askAhead } from './settings.ts';
 import { derivedPaths, isWithin, requestedPath, sharedDirectories } from './target-path.ts';
 import { Worktree } from './worktree.ts';
 import { noteState, readState, type WorktreeState, writeState } from './worktree-state.ts';
-import { homeLock, newId, readStates, reserve, worktreeDirectory, worktreeLock } from './worktree-store.ts';
+import {
+  checkWritable,
+  homeLock,
+  newId,
+  readStates,
+  reserve,
+  worktreeDirectory,
+  worktreeLock,
+} from './worktree-store.ts';
 
 /** The branch may move between our look and its checkout; then all is done again. */
 const ATTEMPTS = 4;
@@ -47,9 +55,10 @@ export async function createWorktree(
   home: WorktreeHome,
   spec: WorktreeSpec,
 ): Promise<Worktree> {
+  checkWritable(home);
   const given = await driverContext(place, home, spec);
   const drivers = candidates(spec.driver ?? 'auto', spec.backend ?? 'auto');
-  const path = spec.path === undefined ? undefined : requestedPath(spec.path, given.place);
+  const path = spec.path === undefined ? undefined : requestedPath(spec.path, given.place, home);
   // All but vfs write admin files of their own, and look at what may stand in a layer's way.
   const asks = drivers.some(({ name }) => name !== 'vfs');
   for (let attempt = 1; ; attempt++) {
@@ -179,7 +188,7 @@ function branchBusy(branch: string, path: string): Git2dbError {
   const name = branch.replace(/^refs\/heads\//, '');
   return new Git2dbError(
     'WORKTREE_BUSY',
-    `the branch ${name} is checked out at ${path}: work there, detach this worktree, or give it a new branch`,
+    `the branch ${name} is checked out at ${path}: work there, check out its commit alone (detach), or make another branch of it`,
     { data: { branch: name, path } },
   );
 }

@@ -8,6 +8,7 @@
  * What a worktree's record says (worktree-state.ts) is what serves its files.
  */
 import type { BackendName } from '../../mount-helper/index.ts';
+import type { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
 import type { GitAnswers } from './settings.ts';
 import type { WorktreeState } from './worktree-state.ts';
@@ -22,10 +23,16 @@ export interface WorktreeHome {
   readonly store: string | undefined;
   /** Where worktrees without a given path go; undefined: beside the repository. */
   readonly trees?: string | undefined;
+  /** Why nothing can be changed, if so: worktrees are neither made, mended nor removed then. */
+  readonly readOnly?: Git2dbError | undefined;
 }
 
 export const DRIVER_NAMES = ['overlay2', 'reflink', 'vfs'] as const;
 export type DriverName = (typeof DRIVER_NAMES)[number];
+export const BACKEND_CHOICES = ['auto', 'kernel', 'userns', 'fuse'] as const satisfies readonly (
+  | 'auto'
+  | BackendName
+)[];
 export type BackendChoice = 'auto' | BackendName;
 
 export interface WorktreeSpec {

@@ -1,13 +1,14 @@
 /** The drivers there are, and which of them is taken. */
 import { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
-import type {
-  BackendChoice,
-  DriverContext,
-  DriverName,
-  DriverProbe,
-  StorageDriver,
-  WorktreeHome,
+import {
+  BACKEND_CHOICES,
+  type BackendChoice,
+  type DriverContext,
+  type DriverName,
+  type DriverProbe,
+  type StorageDriver,
+  type WorktreeHome,
 } from './driver.ts';
 import { driverContext } from './driver-context.ts';
 import { overlay2 } from './overlay2.ts';
@@ -31,10 +32,16 @@ export function driverByName(name: DriverName): StorageDriver {
 }
 
 /**
- * Drivers to try, in order. userns is not among what `auto` takes (mount helper): naming a backend names
+ * Drivers to try, in order. Throws INVALID_CONFIG for words that are none. userns is not among what `auto` takes (mount helper): naming a backend names
  * overlay2 with it.
  */
 export function candidates(asked: DriverName | 'auto', backend: BackendChoice): readonly StorageDriver[] {
+  if (!BACKEND_CHOICES.includes(backend)) {
+    throw new Git2dbError(
+      'INVALID_CONFIG',
+      `there is no backend ${JSON.stringify(backend)} of overlay2; expected ${BACKEND_CHOICES.join(', ')}`,
+    );
+  }
   if (asked !== 'auto') return [driverByName(asked)];
   return backend === 'auto' ? IN_ORDER : [overlay2];
 }

@@ -16,11 +16,10 @@ import {
   writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { UNMOUNTED_GUARD } from '../../git/repository.ts';
 import { makeDirectories } from '../../make-directories.ts';
 import { errnoOf } from '../../xet/errors.ts';
 
-/** Known to the mount helper, which mounts over a file with this in it. */
-const GUARD_TEXT = 'git2db-unmounted';
 const GUARDED_MODE = 0o500;
 const OPEN_MODE = 0o700;
 
@@ -32,7 +31,7 @@ export function openGuarded(path: string, id: string): { close(): void } {
     fchmodSync(fd, OPEN_MODE);
     const file = join(path, '.git');
     if (lstatSync(file, { throwIfNoEntry: false }) === undefined) {
-      writeFileSync(file, `gitdir: /nonexistent/${GUARD_TEXT}/${id}\n`, { mode: 0o444, flag: 'wx' });
+      writeFileSync(file, `gitdir: /nonexistent/${UNMOUNTED_GUARD}/${id}\n`, { mode: 0o444, flag: 'wx' });
     }
   } catch (error) {
     closeSync(fd);
@@ -79,10 +78,18 @@ export function removeMadeDirectories(made: readonly string[]): void {
 
 export function isGuard(file: string): boolean {
   try {
-    return lstatSync(file).isFile() && readFileSync(file, 'latin1').includes(GUARD_TEXT);
+    return lstatSync(file).isFile() && readFileSync(file, 'latin1').includes(UNMOUNTED_GUARD);
   } catch {
     return false;
   }
+}
+
+/** What a mount on `path` would hide; nothing where there is but the guard. Nothing is mounted there. */
+export function strangersAt(path: string): string[] {
+  const stat = lstatSync(path, { throwIfNoEntry: false });
+  if (stat === undefined) return [];
+  if (!stat.isDirectory()) return [path];
+  return readdirSync(path).filter((name) => name !== '.git' || !isGuard(join(path, name)));
 }
 
 /** The directories that `mkdir -p` would make for `path`, the outermost first. */

@@ -13,7 +13,7 @@ import { entriesOf, layerDirectory, layerLock, listLayers, readLayerRecord } fro
 import { TRIAL_PREFIX, unmountTree } from './overlay-mount.ts';
 import { removeTree } from './remove-tree.ts';
 import type { WorktreeState } from './worktree-state.ts';
-import { homeLock, readStates } from './worktree-store.ts';
+import { checkWritable, homeLock, readStates } from './worktree-store.ts';
 
 /** A trial mount takes moments; one that is as old as this was left by a process that was killed. */
 const TRIAL_MS = 10 * 60_000;
@@ -23,6 +23,7 @@ export async function collectLayers(
   home: WorktreeHome,
   { signal, dryRun = false }: { signal?: AbortSignal; dryRun?: boolean } = {},
 ): Promise<string[]> {
+  if (!dryRun) checkWritable(home);
   return withLock(homeLock(home), { signal }, async () =>
     dryRun ? unusedLayers(home) : collectLayersLocked(home),
   );

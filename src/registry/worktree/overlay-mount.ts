@@ -1,8 +1,9 @@
 /** Overlay mounts as worktrees use them, and what can be seen of them in the table of mounts. */
-import { readFileSync } from 'node:fs';
+import { readFileSync, statfsSync } from 'node:fs';
 import type { BackendName, Mount, Rejection } from '../../mount-helper/index.ts';
-import { Git2dbError } from '../../xet/errors.ts';
+import { errnoOf, Git2dbError } from '../../xet/errors.ts';
 import type { BackendChoice } from './driver.ts';
+import type { WorktreeState } from './worktree-state.ts';
 
 /** Directories in a home for worktrees, for mounts that show whether mounting works. */
 export const TRIAL_PREFIX = '.trial-';
@@ -60,6 +61,26 @@ export async function treeState(merged: string, env: NodeJS.ProcessEnv): Promise
     `the mount on ${merged} is ${last.state}: wait for its end, then try again (git2db-mount list shows it)`,
     { data: { merged, state: last.state } },
   );
+}
+
+/** Of an overlay that everybody can see when it is mounted: it is not, or its server has ended. Nobody sees its files. */
+export function isOffMount({
+  driver,
+  backend,
+  path,
+}: Pick<WorktreeState, 'driver' | 'backend' | 'path'>): boolean {
+  if (driver !== 'overlay2' || backend === 'userns') return false;
+  return isUnmounted(path) || (backend === 'fuse' && isDead(path));
+}
+
+/** A FUSE mount whose server is gone. The kernel may still know the attributes of its root; this it has to ask for. */
+function isDead(path: string): boolean {
+  try {
+    statfsSync(path);
+    return false;
+  } catch (error) {
+    return errnoOf(error) === 'ENOTCONN';
+  }
 }
 
 /** By the kernel's table, as this process sees it. */

@@ -21,7 +21,7 @@ import type {
   StorageDriver,
 } from './driver.ts';
 import { concernsDriverOnly } from './driver-context.ts';
-import { isGuard, openGuarded, removeGuard, removeMadeDirectories } from './guard.ts';
+import { isGuard, openGuarded, removeGuard, removeMadeDirectories, strangersAt } from './guard.ts';
 import { runPostCheckout } from './hooks.ts';
 import { hashSizeOf, readLayerIndex } from './layer-index.ts';
 import { layerKey } from './layer-key.ts';
@@ -271,6 +271,16 @@ async function ensureMounted(
   if (found === 'dead') {
     await unmountTree(state.path, place.env);
     done.push('its server was gone: unmounted');
+  }
+  const strangers = strangersAt(state.path);
+  if (strangers.length > 0) {
+    throw new Git2dbError(
+      'MERGED_NOT_EMPTY',
+      `the worktree ${state.path} is not mounted, and files stand in its place (${strangers.slice(0, 3).join(', ')}; ` +
+        'a copy that was made while it was mounted has brought such, or something wrote there since): ' +
+        `move that directory out of the way, then repair; its own changes are in ${upperOf(home, state.id).upper}`,
+      { data: { path: state.path, upper: upperOf(home, state.id).upper } },
+    );
   }
   if (state.admin === undefined || !isAdminOf(place.commonDir, state.admin, state.path)) {
     throw new Git2dbError(

@@ -1,12 +1,14 @@
 /** What would be lost with a worktree: files, operations, commits. */
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
-import { splitZ } from '../../git/records.ts';
+import { notMounted } from '../../git/repository.ts';
 import { type GitPlace, openPlace } from '../git-place.ts';
+import { findWorkInProgress } from '../work-in-progress.ts';
 import type { DriverContext } from './driver.ts';
 import { enterMount } from './enter-mount.ts';
 import { readHead } from './head.ts';
 import { entriesOf } from './layer-store.ts';
+import { isOffMount } from './overlay-mount.ts';
 import type { WorktreeState } from './worktree-state.ts';
 
 export type ReasonKind =
@@ -64,20 +66,21 @@ export async function removalReasons(context: DriverContext, state: WorktreeStat
   add('operation', 'in progress', operationsIn(gitDir));
   add('submodules', 'has submodules', existsSync(join(gitDir, 'modules')) ? ['modules'] : []);
   const there = await placeOfWorktree(context.place, gitDir, state);
-  const { modified, untracked } = await changes(there, context.signal);
+  const { modified, untracked } = await findWorkInProgress(there, { signal: context.signal });
   add('modified', 'modified files', modified);
   add('untracked', 'untracked files', untracked);
   add('unreachable', 'commits that no branch or tag has', await unreachableCommits(context, gitDir));
   return reasons;
 }
 
-/** Git, run in the worktree of `state`. */
+/** Git, run in the worktree of `state`. Throws NOT_MOUNTED for an overlay whose files are not there. */
 export async function placeOfWorktree(
   place: GitPlace,
   gitDir: string,
   state: WorktreeState,
 ): Promise<GitPlace> {
   const { path } = state;
+  if (isOffMount(state)) throw notMounted(path);
   return openPlace(path, {
     trusted: place.trusted,
     env: place.env,
@@ -85,21 +88,6 @@ export async function placeOfWorktree(
       ? { enter: enterMount(path), paths: { gitDir, commonDir: place.commonDir, workTree: path } }
       : {}),
   });
-}
-
-/** Ignored files are none of either. */
-export async function changes(place: GitPlace, signal: AbortSignal | undefined) {
-  const { stdout } = await place.git(
-    ['status', '--porcelain=v1', '-z', '--no-renames', '--untracked-files=all', '--ignore-submodules=none'],
-    { signal },
-  );
-  const modified: string[] = [];
-  const untracked: string[] = [];
-  for (const record of splitZ(stdout)) {
-    const text = record.toString('utf8');
-    (text.startsWith('??') ? untracked : modified).push(text.slice(3));
-  }
-  return { modified, untracked };
 }
 
 /** Of HEAD and of the refs that this worktree alone has. Our own refs hold nobody's work. */

@@ -18,6 +18,7 @@ import { realPathOf } from './target-path.ts';
 import { readState, type WorktreeState, writeState } from './worktree-state.ts';
 import {
   brokenStates,
+  checkWritable,
   forget,
   homeLock,
   listStates,
@@ -45,6 +46,7 @@ export async function removeWorktree(
   branchOrPathOrId: string,
   { force = false, signal }: RemovalOptions = {},
 ): Promise<void> {
+  checkWritable(home);
   const context = await driverContext(place, home, { signal });
   const state = findUnfinished(context, branchOrPathOrId) ?? (await stateOf(context, branchOrPathOrId));
   if (state === undefined) return removeForeign(context, branchOrPathOrId, force);

@@ -14,7 +14,13 @@ import { tryLock } from './home-lock.ts';
 import { collectLayers } from './layer-collection.ts';
 import { finishRemoval } from './remove.ts';
 import { readState, writeState } from './worktree-state.ts';
-import { brokenStates, listStates, worktreeDirectory, worktreeLock } from './worktree-store.ts';
+import {
+  brokenStates,
+  checkWritable,
+  listStates,
+  worktreeDirectory,
+  worktreeLock,
+} from './worktree-store.ts';
 
 export interface RepairReport {
   readonly id: string;
@@ -34,6 +40,7 @@ export async function repairWorktrees(
   home: WorktreeHome,
   { signal }: { readonly signal?: AbortSignal | undefined } = {},
 ): Promise<RepairReport[]> {
+  checkWritable(home);
   const context = await driverContext(place, home, { signal });
   const reports: RepairReport[] = [];
   for (const state of listStates(home, context.place.commonDir)) {
@@ -58,6 +65,7 @@ export async function repairWorktrees(
 
 export async function repairWorktree(context: DriverContext, id: string): Promise<RepairReport> {
   const { home, signal } = context;
+  checkWritable(home);
   using _lock = await RegistryLock.acquire(worktreeLock(home, id), { timeoutMs: LOCK_TIMEOUT_MS, signal });
   return repairLocked(context, id);
 }

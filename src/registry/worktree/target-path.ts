@@ -6,7 +6,7 @@ import type { GitPlace } from '../git-place.ts';
 import type { CheckoutTarget, WorktreeHome, WorktreeSpec } from './driver.ts';
 
 /** The path that was asked for, absolute and without symbolic links in what exists of it. Throws PATH_UNSUITABLE. */
-export function requestedPath(path: string, place: GitPlace): string {
+export function requestedPath(path: string, place: GitPlace, home: WorktreeHome): string {
   // Git cuts white space off the end of the path that it keeps in `gitdir`.
   if (path === '' || path.includes('\0') || /[\r\n]/.test(path) || /\s$/.test(path)) {
     throw new Git2dbError(
@@ -20,6 +20,14 @@ export function requestedPath(path: string, place: GitPlace): string {
     throw new Git2dbError(
       'PATH_UNSUITABLE',
       `${real} cannot be a worktree of ${place.commonDir}: name a directory of its own, outside the git directory`,
+      { data: { path } },
+    );
+  }
+  const own = dirname(home.worktrees);
+  if (isWithin(real, realPathOf(own))) {
+    throw new Git2dbError(
+      'PATH_UNSUITABLE',
+      `${real} cannot be a worktree: all below ${own} is git2db's own; name another directory`,
       { data: { path } },
     );
   }

@@ -9,6 +9,11 @@ import { withLock } from './home-lock.ts';
 import { entriesOf } from './layer-store.ts';
 import { readState, stateFile, type WorktreeState, writeState } from './worktree-state.ts';
 
+/** Throws the reason why nothing of this home may be changed, if there is one. */
+export function checkWritable({ readOnly }: Pick<WorktreeHome, 'readOnly'>): void {
+  if (readOnly !== undefined) throw readOnly;
+}
+
 /** Held while records come and go, and while layers are collected: for moments only. */
 export function homeLock(home: WorktreeHome): string {
   return join(home.worktrees, '.lock');
@@ -115,6 +120,7 @@ export async function updateState(
   id: string,
   change: Partial<WorktreeState>,
 ): Promise<WorktreeState> {
+  checkWritable(home);
   return withLock(homeLock(home), {}, async () => {
     const directory = worktreeDirectory(home, id);
     const state = readState(directory);

@@ -7,6 +7,7 @@ import { lockAdmin, unlockAdmin } from './admin-directory.ts';
 import type { DriverContext, DriverName, Rejected, WorktreeHome, WorktreeUsage } from './driver.ts';
 import { driverByName } from './drivers.ts';
 import { readHead } from './head.ts';
+import { isOffMount } from './overlay-mount.ts';
 import { placeOfWorktree } from './removal-reasons.ts';
 import { type RemovalOptions, removeWorktree } from './remove.ts';
 import { type RepairReport, repairWorktree } from './repair.ts';
@@ -54,6 +55,14 @@ export class Worktree implements AsyncDisposable {
     this.locked = facts.locked;
     this.foreign = facts.foreign;
     this.ephemeral = state.ephemeral;
+  }
+
+  /**
+   * Of overlay2: whether its files are there now; undefined for the others, and where only its namespace could
+   * tell.
+   */
+  get mounted(): boolean | undefined {
+    return this.driver === 'overlay2' && this.reachable ? !isOffMount(this.#state) : undefined;
   }
 
   /** HEAD as it is now. */

@@ -448,7 +448,10 @@ test('a pick that stops is continued, skipped or aborted', async (t) => {
 test('a commit that brings nothing new stops a pick, or is kept', async (t) => {
   const twins = await createForked(t);
   const { handle } = twins;
-  await t.throwsAsync(handle.cherryPick('main'), { code: 'NOTHING_TO_COMMIT' });
+  await t.throwsAsync(handle.cherryPick('main'), {
+    code: 'NOTHING_TO_COMMIT',
+    message: /changes nothing here: skip it, or abort/,
+  });
   t.is((await handle.operation())?.kind, 'cherry-pick');
   await handle.cherryPick.skip();
   await twins.same(t);

@@ -95,6 +95,15 @@ for (const driver of ['overlay2', 'vfs'] as const) {
       'cd "$0" && rm -f "$(git rev-parse --git-dir)/MERGE_HEAD" && git reset -q --hard',
       made.path,
     );
+    for (const flag of ['assume-unchanged', 'skip-worktree']) {
+      await git('update-index', `--${flag}`, 'file1.txt');
+      await sandbox.as('sh', '-c', 'echo hidden >> "$0/file1.txt"', made.path);
+      t.is(await git('status', '--porcelain'), '', 'git does not look');
+      const [hidden] = (await refusal(agent.remove(made.id))).data.reasons as Reason[];
+      t.like(hidden, { kind: 'modified', items: ['file1.txt'] }, flag);
+      await git('update-index', `--no-${flag}`, 'file1.txt');
+      await git('reset', '-q', '--hard');
+    }
     // Ignored files are nobody's work.
     await sandbox.as(
       'sh',
