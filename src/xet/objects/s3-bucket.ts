@@ -2,6 +2,7 @@
  * Requests to one bucket: tried again where that may help, and failures told as errors for a person, with the SDK's
  * in `cause`.
  */
+import { setMaxListeners } from 'node:events';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
 import { backOff, type Clock, SYSTEM_CLOCK } from '../cas/retry.ts';
 import { Git2dbError } from '../errors.ts';
@@ -97,6 +98,8 @@ export class S3Bucket {
     action: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const never = new AbortController().signal;
+    // Any number of requests may be ended by one signal.
+    if (signal !== undefined) setMaxListeners(0, signal);
     for (let attempt = 0; ; attempt++) {
       throwIfAborted(signal);
       try {
