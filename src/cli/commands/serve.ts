@@ -123,7 +123,7 @@ JSON: {"url","store","repositories","anonymous"}, as soon as it listens.`,
     });
     const { store, directory } = await library.openServedStore(
       place.startsWith('s3:') ? place : resolve(cwd, place),
-      { warn: (line) => output.warn(line), signal },
+      { warn: (line) => output.warn(line), signal, env: context.env },
     );
     const repositories = options.repositories === undefined ? undefined : resolve(cwd, options.repositories);
     const anonymous = options.anonymous ?? 'read';

@@ -4,6 +4,7 @@
  */
 import { setMaxListeners } from 'node:events';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
+import type { HttpSettings } from '../cas/http-settings.ts';
 import { backOff, type Clock, SYSTEM_CLOCK } from '../cas/retry.ts';
 import { Git2dbError } from '../errors.ts';
 import { throwIfAborted } from '../store/aborted.ts';
@@ -24,6 +25,8 @@ const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 type Sdk = typeof import('@aws-sdk/client-s3');
 
 export interface S3Options {
+  /** Proxies, authorities to trust. Without it nothing of the environment is looked at. */
+  readonly http?: HttpSettings | undefined;
   readonly clock?: Clock;
   /** Retries of a request that failed for a reason that may pass. Default 6. */
   readonly retries?: number;
@@ -77,12 +80,13 @@ export class S3Bucket {
         httpsAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
       },
     };
-    return new S3Bucket(
-      sdk,
-      quietly(() => new sdk.S3Client(config)),
-      address,
-      options,
-    );
+    const client = quietly(() => new sdk.S3Client(config));
+    if (options.http !== undefined) {
+      // What it takes is loaded by those who may need it.
+      const { configureRequests } = await import('./s3-requests.ts');
+      configureRequests(client, options.http);
+    }
+    return new S3Bucket(sdk, client, address, options);
   }
 
   /** What names an object in a request. */
