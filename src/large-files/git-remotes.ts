@@ -36,6 +36,11 @@ export class GitRemotes {
     return [...new Set(names)];
   }
 
+  /** Whether `git push` to this remote takes every ref along. */
+  isMirror(name: string): boolean {
+    return this.config.bool(`remote.${name}.mirror`, false);
+  }
+
   /** The URLs as they are written, by name. */
   urls(): Map<string, string> {
     return new Map(
@@ -174,6 +179,14 @@ export class GitRemotes {
       // for-each-ref: a pattern without a star ends at a slash.
       return target === undefined || refspec.startsWith('^') ? [] : [target];
     });
+  }
+
+  /**
+   * Those of them that only a fetch or a push moves. A mirror, or a refspec for tags, fetches over refs that are made
+   * here, too: that one of those is there says nothing about the remote.
+   */
+  provenPatterns(remote: string): string[] {
+    return this.trackingPatterns(remote).filter((pattern) => pattern.startsWith('refs/remotes/'));
   }
 
   get #run() {

@@ -280,7 +280,7 @@ function refusedByHub(pointers: readonly PushedPointer[]): Git2dbError {
 export interface RefSelection {
   /** Branches, tags or commits; HEAD where there are none. */
   readonly refs: readonly string[];
-  /** All branches and tags with their whole history, whatever the remote is believed to have. */
+  /** All branches and tags (of a mirror: all refs) with their whole history, whatever the remote is believed to have. */
   readonly all: boolean;
 }
 
@@ -293,7 +293,8 @@ export async function selectRange(
   const remotes = GitRemotes.load(place);
   const run = { cwd: place.cwd, env: place.env, keepGitEnv: true };
   if (all) {
-    const listed = await gitText(['for-each-ref', '--format=%(objectname)', 'refs/heads', 'refs/tags'], run);
+    const patterns = remotes.isMirror(remote) ? [] : ['refs/heads', 'refs/tags'];
+    const listed = await gitText(['for-each-ref', '--format=%(objectname)', ...patterns], run);
     const head = refs.length === 0 ? await headOid(place) : undefined;
     return {
       tips: [...listed.split('\n').filter(Boolean), ...(head === undefined ? [] : [head])],
@@ -325,7 +326,7 @@ export async function trackingOids(
   remote: string,
   { cwd, env }: Place,
 ): Promise<string[]> {
-  const patterns = remotes.trackingPatterns(remote);
+  const patterns = remotes.provenPatterns(remote);
   if (patterns.length === 0) return [];
   const listed = await gitText(['for-each-ref', '--format=%(objectname)', '--', ...patterns], {
     cwd,

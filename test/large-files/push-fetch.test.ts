@@ -433,3 +433,27 @@ test('a bare repository pushes; the Hub is refused pointers of filter=xet; a hos
   });
   t.is((JSON.parse(stdout) as Pushed).place, sandbox.path('nas/evil'));
 });
+
+test('refs that are made here prove nothing, though a refspec fetches over them', async (t) => {
+  const sandbox = await setUp(t);
+  const inA = { cwd: 'a' };
+  await sandbox.git(['config', '--add', 'remote.origin.fetch', '+refs/tags/*:refs/tags/*'], inA);
+  await sandbox.git(['tag', 'v1'], inA);
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--dry-run')), { 'one.bin': 'missing' });
+  await sandbox.git(['config', '--add', 'remote.origin.fetch', '+refs/*:refs/*'], inA);
+  t.is((await sandbox.xet('a', ['install', '--local', '--force'])).status, 0);
+  await sandbox.git(['push', '-q', 'origin', 'main', 'v1'], inA);
+  t.true(existsSync(sandbox.path('nas/store')), 'the hook sent nothing');
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--all')), { 'one.bin': 'present' });
+});
+
+test('push --all to a mirror sends what any ref leads to', async (t) => {
+  const sandbox = await setUp(t);
+  await addFile(sandbox, 'a', 'two.bin', 2);
+  const inA = { cwd: 'a' };
+  await sandbox.git(['update-ref', 'refs/changes/1', 'HEAD'], inA);
+  await sandbox.git(['reset', '-q', '--hard', 'HEAD~1'], inA);
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--all', '--dry-run')), { 'one.bin': 'missing' });
+  await sandbox.git(['config', 'remote.origin.mirror', 'true'], inA);
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--all')), { 'one.bin': 'sent', 'two.bin': 'sent' });
+});

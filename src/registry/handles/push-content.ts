@@ -53,7 +53,7 @@ export async function pushContentFirst(
   const there = await surroundings(place, run);
   const remotes = GitRemotes.load(there);
   const { signal } = run;
-  const boundaries = await trackingOids(place, remotes.trackingPatterns(remote), signal);
+  const boundaries = await trackingOids(place, remotes.provenPatterns(remote), signal);
   const range = { boundaries, env: there.env, signal };
   let tips = await resolve(place, push.sources, signal);
   if (!(await hasPointers(remotes, { ...range, tips }))) return { content: [], tips };
