@@ -311,7 +311,7 @@ export async function selectRange(
       throw new Git2dbError('REF_INVALID', `${JSON.stringify(ref)} names no branch, tag or commit here`);
     tips.push(stdout.toString('latin1').trim());
   }
-  return { tips, boundaries: await trackingOids(remotes, remote, place) };
+  return { tips, boundaries: await trackingOids(remotes, { remote }, place) };
 }
 
 async function headOid({ cwd, env }: Place): Promise<string | undefined> {
@@ -323,10 +323,10 @@ async function headOid({ cwd, env }: Place): Promise<string | undefined> {
 /** What the remote had when it was last talked to. */
 export async function trackingOids(
   remotes: GitRemotes,
-  remote: string,
+  { remote, url }: Pick<PushContentOptions, 'remote' | 'url'>,
   { cwd, env }: Place,
 ): Promise<string[]> {
-  const patterns = remotes.provenPatterns(remote);
+  const patterns = await remotes.provenPatterns(remote, url);
   if (patterns.length === 0) return [];
   const listed = await gitText(['for-each-ref', '--format=%(objectname)', '--', ...patterns], {
     cwd,
