@@ -1,5 +1,7 @@
 /** The store that a server is to serve: a directory of this machine, or a bucket. */
+import { statSync } from 'node:fs';
 import { httpSettingsFrom } from '../xet/cas/http-settings.ts';
+import { Git2dbError } from '../xet/errors.ts';
 import { openS3 } from '../xet/objects/s3.ts';
 import { DirectoryStore } from '../xet/store/directory-store.ts';
 import { StoreOverObjects } from '../xet/store/object-store.ts';
@@ -22,6 +24,12 @@ export async function openServedStore(
   },
 ): Promise<ServedStore> {
   const { warn, signal, env = {} } = options;
+  if (!place.startsWith('s3:') && statSync(place, { throwIfNoEntry: false })?.isDirectory() === false) {
+    throw new Git2dbError(
+      'INVALID_CONFIG',
+      `the store ${place} is a file: expected a directory, or none yet`,
+    );
+  }
   if (!place.startsWith('s3:')) return { store: DirectoryStore.open(place, { warn }), directory: place };
   const objects = await openS3(place, { http: httpSettingsFrom(env) });
   return {
