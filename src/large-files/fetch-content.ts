@@ -10,6 +10,7 @@ import { formatHash, parseHash } from '../xet/hash/xet-hash.ts';
 import { shownUrl } from '../xet/remote/address.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
+import { isPresent } from '../xet/transfer/present-file.ts';
 import type { TransferEvent } from '../xet/transfer/transfer.ts';
 import type { ContentRemotes } from './content-remotes.ts';
 import type { Place } from './work-tree.ts';
@@ -62,6 +63,7 @@ export async function fetchContent(
   const names = options.from ?? (await remotes.git.inOrder());
   const run = new ContentFetch(remotes, config, names, options);
   const distinct = [...new Map(wanted.map((one) => [`${one.kind} ${one.hash}`, one])).values()];
+  run.settlePresent(distinct);
   await run.fetchXet(distinct.filter(({ kind }) => kind === 'xet'));
   await run.fetchLfs(distinct.filter(({ kind }) => kind === 'lfs'));
   return run.result(distinct);
@@ -92,6 +94,21 @@ class ContentFetch {
   result(wanted: readonly WantedContent[]): FetchContentResult {
     const files = wanted.map((one) => this.#outcomes.get(keyOf(one)) as ContentOutcome);
     return { files, wireBytes: this.#wireBytes };
+  }
+
+  /** What is here needs no remote, and none that can be reached. */
+  settlePresent(wanted: readonly WantedContent[]): void {
+    const local = new LocalStore(this.#config.storeDir);
+    try {
+      if (!local.exists()) return;
+      for (const one of wanted) {
+        const { kind, hash, size } = one;
+        const hashes = kind === 'lfs' ? local.findSha256(hash) : [parseHash(hash)];
+        if (hashes.some((file) => isPresent(local, { hash: file, size }))) this.#settle(one, 'present');
+      }
+    } finally {
+      local.close();
+    }
   }
 
   async fetchXet(wanted: readonly WantedContent[]): Promise<void> {
@@ -128,7 +145,7 @@ class ContentFetch {
   }
 
   async fetchLfs(wanted: readonly WantedContent[]): Promise<void> {
-    if (wanted.length === 0) return;
+    if (wanted.every((one) => this.#outcomes.has(keyOf(one)))) return;
     const { fetchLfs } = await import('../lfs/fetch.ts');
     await this.#eachRemote(wanted, async (name, left, treeish) => {
       const { signal, warn } = this.#options;

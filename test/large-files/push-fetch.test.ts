@@ -494,3 +494,22 @@ test('two URLs are of one repository if they differ in nothing but the way', (t)
   ] as const;
   for (const [a, b] of different) t.false(isSameRepository(a, b) || isSameRepository(b, a), `${a} ${b}`);
 });
+
+test('fetch asks nobody for what is here: no remote, or one that cannot be opened, is no trouble', async (t) => {
+  const sandbox = await setUp(t);
+  const inA = { cwd: 'a' };
+  await sandbox.git(['config', 'remote.origin.xeturl', 'http://127.0.0.1:1/'], inA);
+  const fetched = async (...args: string[]) => {
+    const { stdout, stderr, status } = await sandbox.xet('a', ['fetch', '--json', ...args]);
+    t.is(status, 0, stderr);
+    return outcomes(JSON.parse(stdout));
+  };
+  t.deepEqual(await fetched(), { 'one.bin': 'present' });
+  t.deepEqual(await fetched('--all', 'origin'), { 'one.bin': 'present' });
+  await sandbox.git(['remote', 'remove', 'origin'], inA);
+  t.deepEqual(await fetched('--all'), { 'one.bin': 'present' });
+  rmSync(sandbox.path('a/.git/xet'), { recursive: true });
+  const lost = await sandbox.xet('a', ['fetch']);
+  t.is(lost.status, 1);
+  t.regex(lost.stderr, /one\.bin: the content .* could not be had/);
+});

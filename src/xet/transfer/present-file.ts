@@ -24,6 +24,15 @@ export function sizeIfPresent(
   return undefined;
 }
 
+/** Whether all of the file is in this store, for every process to read. Nothing is renewed. */
+export function isPresent(local: LocalStore, { hash, size }: WantedFile): boolean {
+  for (const file of local.findFiles(hash)) {
+    if (file.shard !== undefined && (size === undefined || file.size === size) && isComplete(file))
+      return true;
+  }
+  return false;
+}
+
 function isComplete(file: StoredFile): boolean {
   try {
     planFile(file);
