@@ -20,6 +20,7 @@ export { parseUpdates, prePush, updatesToSee } from '../large-files/pre-push.ts'
 export { planPull, pull } from '../large-files/pull.ts';
 export { pushContent, selectRange } from '../large-files/push.ts';
 export { reportRemotes } from '../large-files/remote-report.ts';
+export { restoreLfs } from '../large-files/restore-lfs.ts';
 export { status } from '../large-files/status.ts';
 export { listTracked, track, untrack } from '../large-files/track.ts';
 export { addTrusted, listTrusted, removeTrusted } from '../large-files/trusted-places.ts';

@@ -3,11 +3,12 @@
  * a pointer in the index, and does its content stand in the work tree?
  */
 import { lstatSync } from 'node:fs';
-import { dirname, join, relative, resolve } from 'node:path';
+import { basename, dirname, join, relative, resolve } from 'node:path';
 import { checkAttributes } from '../git/attributes.ts';
 import { git, gitLinesZ } from '../git/runner.ts';
 import { type Fault, fault, type Patient } from './doctor-fault.ts';
 import { type FilterLine, filterLines, matches } from './doctor-lines.ts';
+import { LFS_FILTER_PROGRAM } from './lfs-install.ts';
 import { listFiles, readBlobFacts } from './pointer-blobs.ts';
 import { findPointerFile } from './pointer-files.ts';
 import type { XetFilePointer } from './referenced-pointers.ts';
@@ -77,7 +78,9 @@ export async function checkAttributeFaults(patient: Patient, workTree: string): 
   const inTop = (command: string) =>
     patient.cwd === workTree ? command : `(cd ${shellWord(workTree)} && ${command})`;
   const faults: Fault[] = [];
-  if (!isUsed) {
+  // Large files may well be those of filter=lfs, which is ours, too.
+  const isLfs = lines.some(({ filter }) => filter === 'lfs') && servesLfs(patient);
+  if (!isUsed && !isLfs) {
     const message =
       'no pattern has filter=xet: git stores every file whole ("git2db xet migrate info" shows large ones)';
     faults.push(fault('warning', 'nothing-tracked', message, ["git2db xet track '*.bin'"]));
@@ -248,6 +251,11 @@ async function checkCommitted(
 }
 
 /** One pattern with both drivers: which one wins is a matter of order. */
+function servesLfs({ config }: Patient): boolean {
+  const program = basename(config.get('filter.lfs.process') ?? '').replace(/\.js$/, '');
+  return program === LFS_FILTER_PROGRAM;
+}
+
 function checkLfs(lines: readonly FilterLine[], tracked: readonly FilterLine[], workTree: string): Fault[] {
   const isSame = (a: FilterLine, b: FilterLine) =>
     a.pattern === b.pattern && (a.folder ?? '') === (b.folder ?? '');

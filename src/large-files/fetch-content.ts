@@ -64,6 +64,7 @@ export async function fetchContent(
   const names = options.from ?? (await remotes.git.inOrder());
   const run = new ContentFetch(remotes, config, names, options);
   const distinct = [...new Map(wanted.map((one) => [`${one.kind} ${one.hash}`, one])).values()];
+  await run.settlePresent(distinct);
   await run.fetchXet(distinct.filter(({ kind }) => kind === 'xet'));
   await run.fetchLfs(distinct.filter(({ kind }) => kind === 'lfs'));
   return run.result(distinct);
@@ -96,8 +97,31 @@ class ContentFetch {
     return { files, wireBytes: this.#wireBytes };
   }
 
+  /** What is here is missed by nobody, also where no remote can be asked. It is renewed, so that gc leaves it alone. */
+  async settlePresent(wanted: readonly WantedContent[]): Promise<void> {
+    const { storeDir, fsync } = this.#config;
+    const local = new LocalStore(storeDir);
+    try {
+      if (wanted.length === 0 || !local.exists()) return;
+      const writer = new StoreWriter(local, { fsync, warn: this.#options.warn });
+      try {
+        for (const one of wanted) {
+          const { hash, size } = one;
+          const found = one.kind === 'xet' ? [parseHash(hash)] : local.findSha256(hash);
+          if (
+            found.some((each) => sizeIfPresent(local, writer, { hash: each, size }, 'sealed') !== undefined)
+          )
+            this.#settle(one, 'present');
+        }
+      } finally {
+        await writer.seal();
+      }
+    } finally {
+      local.close();
+    }
+  }
+
   async fetchXet(wanted: readonly WantedContent[]): Promise<void> {
-    await this.#settlePresent(wanted);
     await this.#eachRemote(wanted, async (name, left, treeish) => {
       const { remote } = await this.#remotes.open(name, 'fetch', undefined, treeish);
       const { storeDir, repository, fsync } = this.#config;
@@ -131,8 +155,7 @@ class ContentFetch {
   }
 
   async fetchLfs(wanted: readonly WantedContent[]): Promise<void> {
-    if (wanted.length === 0) return;
-    await this.#settlePresent(wanted);
+    if (wanted.every((one) => this.#outcomes.has(keyOf(one)))) return;
     const { fetchLfs } = await import('../lfs/fetch.ts');
     await this.#eachRemote(wanted, async (name, left, treeish) => {
       const { signal, warn } = this.#options;
@@ -154,30 +177,6 @@ class ContentFetch {
         if (error !== undefined)
           this.#say(keyOf({ kind: 'lfs', hash: sha256, size }), { name, place: choice.url, error });
     });
-  }
-
-  /** What is here is missed by nobody, also where no remote can be asked. It is renewed, so that gc leaves it alone. */
-  async #settlePresent(wanted: readonly WantedContent[]): Promise<void> {
-    const { storeDir, fsync } = this.#config;
-    const local = new LocalStore(storeDir);
-    try {
-      if (wanted.length === 0 || !local.exists()) return;
-      const writer = new StoreWriter(local, { fsync, warn: this.#options.warn });
-      try {
-        for (const one of wanted) {
-          const { hash, size } = one;
-          const found = one.kind === 'xet' ? [parseHash(hash)] : local.findSha256(hash);
-          if (
-            found.some((each) => sizeIfPresent(local, writer, { hash: each, size }, 'sealed') !== undefined)
-          )
-            this.#settle(one, 'present');
-        }
-      } finally {
-        await writer.seal();
-      }
-    } finally {
-      local.close();
-    }
   }
 
   /** There may be an LFS server, too: a store that cannot be opened is no reason not to ask that. */

@@ -36,6 +36,11 @@ export class GitRemotes {
     return [...new Set(names)];
   }
 
+  /** Whether `git push` to this remote takes every ref along. */
+  isMirror(name: string): boolean {
+    return this.config.bool(`remote.${name}.mirror`, false);
+  }
+
   /** The URLs as they are written, by name. */
   urls(): Map<string, string> {
     return new Map(
@@ -177,6 +182,25 @@ export class GitRemotes {
     });
   }
 
+  /**
+   * Those of them that only a fetch or a push moves. A mirror, or a refspec for tags, fetches over refs that are made
+   * here, too: that one of those is there says nothing about the remote. Neither does what was fetched from one
+   * repository about another one that is pushed to.
+   */
+  async provenPatterns(remote: string, url?: string): Promise<string[]> {
+    const patterns = this.trackingPatterns(remote).filter((pattern) => pattern.startsWith('refs/remotes/'));
+    return patterns.length > 0 && (await this.#isTracked(remote, url)) ? patterns : [];
+  }
+
+  /** Whether what is fetched from `remote` says what was pushed to its `url` (the first unless given). */
+  async #isTracked(remote: string, url: string | undefined): Promise<boolean> {
+    // Content has one place then, whatever git pushes to.
+    const isPlaceSet = [`remote.${remote}.xeturl`, 'xet.remote'].some((key) => this.config.get(key));
+    if (isPlaceSet) return true;
+    const pushed = url ?? (await this.url(remote, 'push'));
+    return isSameRepository(await this.url(remote, 'fetch'), pushed);
+  }
+
   get #run() {
     return { cwd: this.#place.cwd, env: this.#place.env, keepGitEnv: true } as const;
   }
@@ -186,6 +210,25 @@ interface TreeEntry {
   readonly mode: string;
   readonly oid: string;
   readonly where: string;
+}
+
+/** Of two URLs, one of which may be for ssh. */
+export function isSameRepository(a: string, b: string): boolean {
+  if (a === b) return true;
+  const [one, other] = [partsOf(a), partsOf(b)];
+  if (one === undefined || other === undefined) return false;
+  if (one.host !== other.host || one.path !== other.path) return false;
+  return one.isSsh !== other.isSsh || one.port === other.port;
+}
+
+function partsOf(url: string) {
+  const ssh = /^(?:(?:git\+)?ssh:\/\/)?(?:[^@/]*@)?([^/:@]+)(?::(\d+)(?=\/)|:)?\/?(.*)$/s;
+  const isSsh = /^(?:git\+)?ssh:\/\//.test(url) || /^[^/:]+:(?!\/\/)/.test(url);
+  const web = /^(?:https?|git):\/\/(?:[^@/]*@)?([^/:]+)(?::(\d+))?\/+(.*)$/s;
+  const match = (isSsh ? ssh : web).exec(url);
+  if (match === null) return undefined;
+  const [, host = '', port, path = ''] = match;
+  return { isSsh, host: host.toLowerCase(), port, path: path.replace(/\/+$/, '').replace(/\.git$/, '') };
 }
 
 /** A name or URL that git cannot take for an option, nor for a program to run. Throws URL_INVALID. */

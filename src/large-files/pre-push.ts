@@ -75,6 +75,6 @@ export async function prePush(
   const remotes = GitRemotes.load(options);
   const known = updates.flatMap(({ remoteOid }) => remoteOid ?? []);
   // Those that are not here (a forced push over something unknown, a shallow clone) count for nothing.
-  const boundaries = [...known, ...(await trackingOids(remotes, options.remote, options))];
+  const boundaries = [...known, ...(await trackingOids(remotes, options, options))];
   return pushContent({ tips, boundaries }, options);
 }

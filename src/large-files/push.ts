@@ -280,7 +280,7 @@ function refusedByHub(pointers: readonly PushedPointer[]): Git2dbError {
 export interface RefSelection {
   /** Branches, tags or commits; HEAD where there are none. */
   readonly refs: readonly string[];
-  /** All branches and tags with their whole history, whatever the remote is believed to have. */
+  /** All branches and tags (of a mirror: all refs) with their whole history, whatever the remote is believed to have. */
   readonly all: boolean;
 }
 
@@ -293,7 +293,8 @@ export async function selectRange(
   const remotes = GitRemotes.load(place);
   const run = { cwd: place.cwd, env: place.env, keepGitEnv: true };
   if (all) {
-    const listed = await gitText(['for-each-ref', '--format=%(objectname)', 'refs/heads', 'refs/tags'], run);
+    const patterns = remotes.isMirror(remote) ? [] : ['refs/heads', 'refs/tags'];
+    const listed = await gitText(['for-each-ref', '--format=%(objectname)', ...patterns], run);
     const head = refs.length === 0 ? await headOid(place) : undefined;
     return {
       tips: [...listed.split('\n').filter(Boolean), ...(head === undefined ? [] : [head])],
@@ -310,7 +311,7 @@ export async function selectRange(
       throw new Git2dbError('REF_INVALID', `${JSON.stringify(ref)} names no branch, tag or commit here`);
     tips.push(stdout.toString('latin1').trim());
   }
-  return { tips, boundaries: await trackingOids(remotes, remote, place) };
+  return { tips, boundaries: await trackingOids(remotes, { remote }, place) };
 }
 
 async function headOid({ cwd, env }: Place): Promise<string | undefined> {
@@ -322,10 +323,10 @@ async function headOid({ cwd, env }: Place): Promise<string | undefined> {
 /** What the remote had when it was last talked to. */
 export async function trackingOids(
   remotes: GitRemotes,
-  remote: string,
+  { remote, url }: Pick<PushContentOptions, 'remote' | 'url'>,
   { cwd, env }: Place,
 ): Promise<string[]> {
-  const patterns = remotes.trackingPatterns(remote);
+  const patterns = await remotes.provenPatterns(remote, url);
   if (patterns.length === 0) return [];
   const listed = await gitText(['for-each-ref', '--format=%(objectname)', '--', ...patterns], {
     cwd,

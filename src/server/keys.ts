@@ -42,7 +42,7 @@ export function loadKeyFile(path: string, options: { readonly create: boolean })
     if (!options.create) {
       throw new Git2dbError(
         'INVALID_CONFIG',
-        `the key file ${path} does not exist: 'head -c 32 /dev/urandom > FILE' makes one, mode 0600`,
+        `the key file ${path} does not exist: '(umask 077; head -c 32 /dev/urandom > FILE)' makes one`,
       );
     }
   }

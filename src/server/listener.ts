@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { createServer as createHttpServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createHttpsServer, type Server as HttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
+import { createSecureContext } from 'node:tls';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import type { ServerLimits, ServerOptions, TlsFiles } from './options.ts';
 
@@ -54,16 +55,26 @@ export function urlOf(listener: Listener, isTls: boolean): string {
 
 /** Throws INVALID_CONFIG. */
 export function readTls({ cert, key }: TlsFiles): { readonly cert: Buffer; readonly key: Buffer } {
+  const read = { cert: readTlsFile(cert), key: readTlsFile(key) };
   try {
-    return { cert: readFileSync(cert), key: readFileSync(key) };
+    createSecureContext(read);
   } catch (error) {
     throw new Git2dbError(
       'INVALID_CONFIG',
-      `cannot read the TLS files ${cert} and ${key}: ${messageOf(error)}`,
-      {
-        cause: error,
-      },
+      `the TLS files ${cert} (expected: certificate chain) and ${key} (expected: its private key, without a passphrase), PEM, are no good: ${messageOf(error)}`,
+      { cause: error },
     );
+  }
+  return read;
+}
+
+function readTlsFile(path: string): Buffer {
+  try {
+    return readFileSync(path);
+  } catch (error) {
+    throw new Git2dbError('INVALID_CONFIG', `cannot read the TLS file ${path}: ${messageOf(error)}`, {
+      cause: error,
+    });
   }
 }
 

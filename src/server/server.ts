@@ -5,6 +5,7 @@ import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { Server as HttpsServer } from 'node:https';
 import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
+import { Git2dbError, messageOf } from '../xet/errors.ts';
 import { StoreLayout } from '../xet/store/layout.ts';
 import { demand, identify } from './access.ts';
 import { formatLogLine } from './access-log.ts';
@@ -52,7 +53,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const now = options.now ?? Date.now;
   const metrics = new Metrics();
   const publicUrl = options.publicUrl === undefined ? undefined : checkPublicUrl(options.publicUrl);
-  const runDirectory = mkdtempSync(join(options.spoolDirectory ?? tmpdir(), 'git2db-serve-'));
+  const runDirectory = makeRunDirectory(options.spoolDirectory);
   const inStore = options.spoolDirectory === undefined ? spoolInStore(options.storeDirectory) : undefined;
   const cleanUp = () => {
     for (const directory of [runDirectory, inStore])
@@ -226,6 +227,20 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     stop,
     stopped,
   };
+}
+
+/** Throws INVALID_CONFIG. */
+function makeRunDirectory(spool: string | undefined): string {
+  const parent = spool ?? tmpdir();
+  try {
+    return mkdtempSync(join(parent, 'git2db-serve-'));
+  } catch (error) {
+    throw new Git2dbError(
+      'INVALID_CONFIG',
+      `cannot make a directory for uploads below ${parent}: ${messageOf(error)}; make it writable, or name another one by ${spool === undefined ? '--spool or TMPDIR' : '--spool'}`,
+      { cause: error },
+    );
+  }
 }
 
 /** A name for a directory that stores let be for a day, and clear away after it. */

@@ -24,4 +24,4 @@ export type { FileOutcome, TransferEvent, TransferResult, WantedFile } from './t
 export { Uploader } from './upload.ts';
 export { XetConfig, type XetConfigOptions } from './xet-config.ts';
 export { XetError, type XetErrorKind } from './xet-error.ts';
-export { type StorageOptions, XetStorage } from './xet-storage.ts';
+export { type StorageLifetime, type StorageOptions, XetStorage } from './xet-storage.ts';

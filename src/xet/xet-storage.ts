@@ -14,6 +14,7 @@
  * sent it, and what is read is fetched first, unless it is here.
  */
 import { closeSync, constants, openSync, readSync } from 'node:fs';
+import { untilAborted } from './cas/abort.ts';
 import { Downloader } from './download.ts';
 import { Git2dbError } from './errors.ts';
 import type { FileUpload } from './file-upload.ts';
@@ -38,6 +39,12 @@ export interface StorageOptions {
   readonly onProgress?: ((event: TransferEvent) => void) | undefined;
 }
 
+/** Of the storage as a whole. */
+export interface StorageLifetime {
+  /** Ends whatever the storage does, and is to do, at once: also what its end would send. */
+  readonly signal?: AbortSignal | undefined;
+}
+
 const READ_SIZE = 65520;
 
 export class XetStorage implements AsyncDisposable {
@@ -46,6 +53,7 @@ export class XetStorage implements AsyncDisposable {
   /** The directory of the store on this machine: the endpoint itself, or what stands before it. */
   readonly root: string;
   readonly #config: XetConfig;
+  readonly #signal: AbortSignal | undefined;
   /** For an endpoint elsewhere. */
   readonly #session: RemoteSession | undefined;
   #store: LocalStore | undefined;
@@ -55,26 +63,39 @@ export class XetStorage implements AsyncDisposable {
   #queue: Promise<unknown> = Promise.resolve();
   #isClosed = false;
 
-  private constructor(place: string, root: string, config: XetConfig, session: RemoteSession | undefined) {
-    this.place = place;
-    this.root = root;
+  private constructor(
+    names: { readonly place: string; readonly root: string },
+    config: XetConfig,
+    session: RemoteSession | undefined,
+    { signal }: StorageLifetime,
+  ) {
+    this.place = names.place;
+    this.root = names.root;
     this.#config = config;
     this.#session = session;
+    this.#signal = signal;
   }
 
   /** Touches nothing yet: the store is made, or asked, when there is content. Throws InvalidConfig. */
-  static open(config: XetConfig | string): XetStorage {
+  static open(config: XetConfig | string, lifetime: StorageLifetime = {}): XetStorage {
     const known = typeof config === 'string' ? new XetConfig(config) : config;
     const address = addressOf(known);
     if (address.kind === 'directory') {
-      return new XetStorage(address.path, address.path, known, undefined);
+      return new XetStorage({ place: address.path, root: address.path }, known, undefined, lifetime);
     }
-    const session = new RemoteSession(async () => {
+    const connect = async (signal: AbortSignal) => {
       // The network's modules are loaded when it is used.
       const { openStore } = await import('./remote/open.ts');
-      return openStore(address, { http: known.http(), token: known.token() });
-    }, known.cache);
-    return new XetStorage(address.url.replace(/\?.*$/, ''), session.root, known, session);
+      return openStore(address, { http: known.http(), token: known.token(), signal });
+    };
+    const session = new RemoteSession(connect, known.cache, lifetime.signal);
+    const place = address.url.replace(/\?.*$/, '');
+    return new XetStorage({ place, root: session.root }, known, session, lifetime);
+  }
+
+  /** Whether it has come to its end, and does nothing any more. */
+  get isClosed(): boolean {
+    return this.#isClosed;
   }
 
   /** Resolves to the pointer, as text. */
@@ -87,7 +108,7 @@ export class XetStorage implements AsyncDisposable {
           const count = readSync(fd, room.bytes, room.offset, READ_SIZE, null);
           if (count === 0) return;
           upload.advance(count);
-          if (turn % 64 === 0) await breathe(options.signal);
+          if (turn % 64 === 0) await this.#breathe(options);
         }
       } finally {
         closeSync(fd);
@@ -104,8 +125,9 @@ export class XetStorage implements AsyncDisposable {
     options: StorageOptions = {},
   ): Promise<string> {
     return this.#clean(async (upload) => {
-      for await (const piece of source) {
-        throwIfAborted(options.signal);
+      const signal = this.#until(options);
+      for await (const piece of untilStopped(source, signal)) {
+        throwIfAborted(signal);
         upload.write(piece);
       }
     }, options);
@@ -149,7 +171,7 @@ export class XetStorage implements AsyncDisposable {
       if (!(start >= 0 && end >= start)) {
         throw new Git2dbError('USAGE', `expected a range of bytes, found [${start}, ${end})`);
       }
-      throwIfAborted(options.signal);
+      this.#throwIfStopped(options);
       const file = fileNamedBy(pointer);
       if (file === undefined || start === end) return;
       const plan = this.#planHere(file);
@@ -164,7 +186,7 @@ export class XetStorage implements AsyncDisposable {
       for (const { fileOffset, chunks } of this.#downloader!.read(plan, start, end)) {
         const bytes = Buffer.concat(chunks);
         yield bytes.subarray(Math.max(0, start - fileOffset), end - fileOffset);
-        await breathe(options.signal);
+        await this.#breathe(options);
       }
     } catch (error) {
       throw xetErrorOf(error, 'DownloadFailed');
@@ -181,23 +203,35 @@ export class XetStorage implements AsyncDisposable {
    * After a failure it may be called again.
    */
   flush(options: StorageOptions = {}): Promise<void> {
-    return this.#exclusive(async () => {
-      const uploader = this.#uploader;
-      this.#uploader = undefined;
-      await uploader?.seal();
-      await this.#session?.send(options);
-    }, 'UploadFailed');
+    return this.#exclusive(
+      options,
+      async () => {
+        const uploader = this.#uploader;
+        this.#uploader = undefined;
+        await uploader?.seal();
+        await this.#session?.send(options);
+      },
+      'UploadFailed',
+    );
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#isClosed) return;
     try {
-      await this.flush();
+      if (this.#signal?.aborted === true) await this.#endStopped();
+      else await this.flush();
     } finally {
       this.#isClosed = true;
       this.#store?.close();
       await this.#session?.[Symbol.asyncDispose]();
     }
+  }
+
+  /** What was acknowledged stays; what was not sent makes this throw an AbortError. */
+  async #endStopped(): Promise<void> {
+    await this.#queue;
+    await this.#uploader?.seal();
+    if (this.#session?.isSent === false) throwIfAborted(this.#signal);
   }
 
   #open(): LocalStore {
@@ -208,9 +242,9 @@ export class XetStorage implements AsyncDisposable {
     return this.#store;
   }
 
-  #clean(fill: (upload: FileUpload) => Promise<void>, { signal }: StorageOptions): Promise<string> {
-    return this.#exclusive(async () => {
-      throwIfAborted(signal);
+  #clean(fill: (upload: FileUpload) => Promise<void>, options: StorageOptions): Promise<string> {
+    return this.#exclusive(options, async () => {
+      this.#throwIfStopped(options);
       const store = this.#open();
       this.#session?.prepare();
       this.#uploader ??= new Uploader(store, { compression: this.#config.compression, fsync: 'batch' });
@@ -237,9 +271,11 @@ export class XetStorage implements AsyncDisposable {
     });
   }
 
-  async #exclusive<T>(fn: () => Promise<T>, failed?: XetErrorKind): Promise<T> {
-    const turn = this.#queue.then(fn);
-    this.#queue = turn.catch(() => {});
+  async #exclusive<T>(options: StorageOptions, fn: () => Promise<T>, failed?: XetErrorKind): Promise<T> {
+    const before = this.#queue;
+    const turn = untilAborted(before, this.#until(options)).then(fn);
+    // Whoever gave up waiting lets nobody pass.
+    this.#queue = Promise.allSettled([before, turn]);
     try {
       return await turn;
     } catch (error) {
@@ -280,21 +316,64 @@ export class XetStorage implements AsyncDisposable {
   }
 
   async *#stream(content: () => WantedFile | undefined, options: StorageOptions): AsyncGenerator<Buffer> {
-    const { signal } = options;
     try {
-      throwIfAborted(signal);
+      this.#throwIfStopped(options);
       const file = content();
       if (file === undefined) return;
       const plan = await this.#plan(file, options);
       for (const { chunks } of this.#downloader!.read(plan)) {
         // The window belongs to the reader, who may read another file before this one goes on.
         yield Buffer.concat(chunks);
-        await breathe(signal);
+        await this.#breathe(options);
       }
     } catch (error) {
       throw xetErrorOf(error, 'DownloadFailed');
     }
   }
+
+  /** Ends with the call, or with the storage. */
+  #until({ signal }: StorageOptions): AbortSignal | undefined {
+    if (signal === undefined || this.#signal === undefined) return signal ?? this.#signal;
+    return AbortSignal.any([signal, this.#signal]);
+  }
+
+  #throwIfStopped({ signal }: StorageOptions): void {
+    throwIfAborted(this.#signal);
+    throwIfAborted(signal);
+  }
+
+  /** A turn of the event loop, for timers, sockets and an abort. */
+  async #breathe(options: StorageOptions): Promise<void> {
+    await new Promise((done) => setImmediate(done));
+    this.#throwIfStopped(options);
+  }
+}
+
+/** What comes from `source`, which is not waited for once `signal` is aborted. */
+async function* untilStopped<T>(
+  source: AsyncIterable<T> | Iterable<T>,
+  signal: AbortSignal | undefined,
+): AsyncGenerator<T> {
+  const pieces = Symbol.asyncIterator in source ? source[Symbol.asyncIterator]() : source[Symbol.iterator]();
+  let isEnded = false;
+  try {
+    for (;;) {
+      const next = await untilAborted(Promise.resolve(pieces.next()), signal);
+      isEnded = next.done === true;
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } catch (error) {
+    isEnded ||= signal?.aborted !== true;
+    throw error;
+  } finally {
+    if (!isEnded) leave(pieces);
+  }
+}
+
+/** Tells a source that nobody reads on. One that never answers keeps nobody waiting. */
+function leave(pieces: AsyncIterator<unknown> | Iterator<unknown>): void {
+  void (async () => pieces.return?.())().catch(() => undefined);
 }
 
 function addressOf({ endpoint }: XetConfig): RemoteAddress {
@@ -314,10 +393,4 @@ function addressOf({ endpoint }: XetConfig): RemoteAddress {
 
 export function notInitialized(message: string): XetError {
   return new XetError('StorageNotInitialized', new Git2dbError('USAGE', message));
-}
-
-/** A turn of the event loop, for timers, sockets and an abort. */
-async function breathe(signal: AbortSignal | undefined): Promise<void> {
-  await new Promise((done) => setImmediate(done));
-  throwIfAborted(signal);
 }

@@ -41,6 +41,7 @@ test('docs/remotes.md has a recipe for each kind of place', (t) => {
       'Our own server',
       'Our own server',
       'A bucket',
+      'Moving to another place',
       'Content apart from git',
       'A static web server',
       'Day to day',

@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
+import { isSameRepository } from '../../src/large-files/git-remotes.ts';
 import { addTrusted } from '../../src/large-files/trusted-places.ts';
 import { cli } from '../cli/run.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
@@ -461,4 +462,83 @@ test('a bare repository pushes; the Hub is refused pointers of filter=xet; a hos
     env: { XDG_STATE_HOME: sandbox.tmp },
   });
   t.is((JSON.parse(stdout) as Pushed).place, sandbox.path('nas/evil'));
+});
+
+test('refs that are made here prove nothing, though a refspec fetches over them', async (t) => {
+  const sandbox = await setUp(t);
+  const inA = { cwd: 'a' };
+  await sandbox.git(['config', '--add', 'remote.origin.fetch', '+refs/tags/*:refs/tags/*'], inA);
+  await sandbox.git(['tag', 'v1'], inA);
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--dry-run')), { 'one.bin': 'missing' });
+  await sandbox.git(['config', '--add', 'remote.origin.fetch', '+refs/*:refs/*'], inA);
+  t.is((await sandbox.xet('a', ['install', '--local', '--force'])).status, 0);
+  await sandbox.git(['push', '-q', 'origin', 'main', 'v1'], inA);
+  t.true(existsSync(sandbox.path('nas/store')), 'the hook sent nothing');
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--all')), { 'one.bin': 'present' });
+});
+
+test('push --all to a mirror sends what any ref leads to', async (t) => {
+  const sandbox = await setUp(t);
+  await addFile(sandbox, 'a', 'two.bin', 2);
+  const inA = { cwd: 'a' };
+  await sandbox.git(['update-ref', 'refs/changes/1', 'HEAD'], inA);
+  await sandbox.git(['reset', '-q', '--hard', 'HEAD~1'], inA);
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--all', '--dry-run')), { 'one.bin': 'missing' });
+  await sandbox.git(['config', 'remote.origin.mirror', 'true'], inA);
+  t.deepEqual(outcomes(await push(sandbox, 'a', '--all')), { 'one.bin': 'sent', 'two.bin': 'sent' });
+});
+
+test('what was fetched from one repository says nothing about another one that is pushed to', async (t) => {
+  const sandbox = await setUp(t);
+  await sandbox.git(['config', '--global', '--unset', 'remote.origin.xeturl']);
+  const inA = { cwd: 'a' };
+  await sandbox.git(['remote', 'set-url', 'origin', sandbox.path('hub')], inA);
+  t.is((await sandbox.xet('a', ['install', '--local', '--force'])).status, 0);
+  await sandbox.git(['push', '-q', '-u', 'origin', 'main'], inA);
+  await sandbox.git(['init', '-q', '--bare', 'fork']);
+  for (const url of [sandbox.path('hub'), sandbox.path('fork')])
+    await sandbox.git(['remote', 'set-url', '--add', '--push', 'origin', url], inA);
+  await addFile(sandbox, 'a', 'two.bin', 2);
+  await sandbox.git(['push', '-q', 'origin', 'main'], inA);
+  await sandbox.git(['clone', '-q', 'fork', 'copy']);
+  for (const name of ['one.bin', 'two.bin'])
+    t.true(sandbox.read(`copy/${name}`).equals(sandbox.read(`a/${name}`)), name);
+});
+
+test('two URLs are of one repository if they differ in nothing but the way', (t) => {
+  const same = [
+    ['git@host:org/x.git', 'https://host/org/x'],
+    ['ssh://git@Host:22/org/x.git', 'https://me@host:8443/org/x.git'],
+    ['https://host/org/x/', 'https://host/org/x.git'],
+    ['host:org/x', 'ssh://host/org/x'],
+    ['/srv/x', '/srv/x'],
+  ] as const;
+  for (const [a, b] of same) t.true(isSameRepository(a, b) && isSameRepository(b, a), `${a} ${b}`);
+  const different = [
+    ['git@host:org/x.git', 'git@host:me/x.git'],
+    ['http://host:7878/x', 'http://host:7979/x'],
+    ['https://host/x', 'https://other/x'],
+    ['/srv/x', '/srv/y'],
+    ['/srv/x', 'https://srv/x'],
+  ] as const;
+  for (const [a, b] of different) t.false(isSameRepository(a, b) || isSameRepository(b, a), `${a} ${b}`);
+});
+
+test('fetch asks nobody for what is here: no remote, or one that cannot be opened, is no trouble', async (t) => {
+  const sandbox = await setUp(t);
+  const inA = { cwd: 'a' };
+  await sandbox.git(['config', 'remote.origin.xeturl', 'http://127.0.0.1:1/'], inA);
+  const fetched = async (...args: string[]) => {
+    const { stdout, stderr, status } = await sandbox.xet('a', ['fetch', '--json', ...args]);
+    t.is(status, 0, stderr);
+    return outcomes(JSON.parse(stdout));
+  };
+  t.deepEqual(await fetched(), { 'one.bin': 'present' });
+  t.deepEqual(await fetched('--all', 'origin'), { 'one.bin': 'present' });
+  await sandbox.git(['remote', 'remove', 'origin'], inA);
+  t.deepEqual(await fetched('--all'), { 'one.bin': 'present' });
+  rmSync(sandbox.path('a/.git/xet'), { recursive: true });
+  const lost = await sandbox.xet('a', ['fetch']);
+  t.is(lost.status, 1);
+  t.regex(lost.stderr, /one\.bin: the content .* could not be had/);
 });

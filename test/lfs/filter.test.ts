@@ -13,7 +13,14 @@ import {
   type XetRepository,
   type XetSandbox,
 } from '../helpers/xet-sandbox.ts';
-import { createLfsSandbox, HAS_GIT_LFS, lfsRepository, objectOf, pointerOf } from './lfs-sandbox.ts';
+import {
+  createLfsSandbox,
+  GIT_LFS_DRIVER,
+  HAS_GIT_LFS,
+  lfsRepository,
+  objectOf,
+  pointerOf,
+} from './lfs-sandbox.ts';
 
 isolateProcess();
 
@@ -316,6 +323,42 @@ test.serial(
     for (const version of versions)
       t.true((await client.smudge('a.bin', pointerOf(version))).content.equals(version));
     await client.end();
+  },
+);
+
+withGitLfs(
+  `a return to git-lfs: uninstall says what it would not find, and migrate lfs --back writes it${reason}`,
+  async (t) => {
+    const sandbox = createLfsSandbox(t);
+    const repository = await lfsRepository(sandbox);
+    const run = (...args: string[]) => sandbox.run('git2db', ['xet', ...args], { cwd: repository.dir });
+    const contents = [randomBytes(80, 9_000_000), randomBytes(81, 1000)];
+    for (const content of contents) {
+      repository.write('a.bin', content);
+      repository.write('empty.bin', '');
+      await repository.commit('version');
+    }
+    t.is((await run('install', '--local', '--lfs', '--force')).status, 0);
+    const doctor = await run('doctor', '--json');
+    t.notRegex(doctor.stdout, /nothing-tracked/);
+    const left = await run('uninstall', '--local', '--lfs');
+    t.regex(left.stderr, /2 LFS objects are .* in the chunk store alone.*migrate lfs --back/);
+    t.notRegex(left.stderr, /git2db is no longer/, 'filter=xet still is');
+    const dry = JSON.parse((await run('migrate', 'lfs', '--back', '--dry-run', '--json')).stdout);
+    t.like(dry, { dryRun: true, objects: 2, restored: 2, restoredBytes: 9_001_000 });
+    t.is(filesUnder(repository.path('.git/lfs')).size, 0);
+    const back = await run('migrate', 'lfs', '--back');
+    t.is(back.status, 0, back.stderr);
+    for (const [key, value] of Object.entries(GIT_LFS_DRIVER)) await repository.git(['config', key, value]);
+    await repository.text(['lfs', 'fsck']);
+    const head = await repository.text(['rev-parse', 'HEAD']);
+    for (const [i, revision] of [`${head}~1`, head].entries()) {
+      await repository.git(['checkout', '-q', revision]);
+      t.true(readFileSync(repository.path('a.bin')).equals(contents[i]!));
+    }
+    const again = JSON.parse((await run('migrate', 'lfs', '--back', '--json')).stdout);
+    t.like(again, { objects: 2, restored: 0, failed: [] });
+    t.is((await run('migrate', 'lfs', '--back', '--keep')).status, 2);
   },
 );
 

@@ -129,7 +129,7 @@ test('options that make no sense are refused in one line with their exit code', 
     [['--rate', 'fast'], 2, /N\/s/],
     [['--max-upload', '-1'], 2, /above 0/],
     [['--tls-cert', 'x'], 2, /go together/],
-    [['--listen', '127.0.0.1:0', '--tls-cert', 'x', '--tls-key', 'y'], 7, /TLS files/],
+    [['--listen', '127.0.0.1:0', '--tls-cert', 'x', '--tls-key', 'y'], 7, /TLS file /],
     [['--key-file', 'none'], 7, /does not exist/],
     [['--listen', '127.0.0.1:0', '--public-url', 'ftp://x'], 7, /public URL/],
     [['--listen', '127.0.0.1:0', '--repositories', '/dev/null/x'], 7, /directory of repositories/],
@@ -228,4 +228,28 @@ s3Test(`two servers on one bucket${noS3 === undefined ? '' : ` (skipped: ${noS3}
     servers.map(({ said }) => said()),
     ['', ''],
   );
+});
+
+test('what a server cannot work with is told before it listens, in one line', async (t) => {
+  const sandbox = createSandbox(t);
+  sandbox.write('file', 'no store\n');
+  sandbox.write('cert.pem', '-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n');
+  const cases: [readonly string[], RegExp][] = [
+    [['--store', 'file'], /store .*file is a file: expected a directory/],
+    [['--spool', 'nowhere'], /nowhere: .*--spool/],
+    [['--access-log', 'nowhere/log'], /access log: ENOENT/],
+    [['--tls-cert', 'cert.pem', '--tls-key', 'nowhere'], /TLS file .*nowhere: ENOENT/],
+    [['--tls-cert', 'cert.pem', '--tls-key', 'file'], /cert\.pem .*file .*are no good/],
+    [['--key-file', 'nowhere'], /umask 077/],
+    [['--repositories', 'file'], /directory of repositories/],
+  ];
+  for (const [args, words] of cases) {
+    const { code, stderr } = await cli(['serve', '--store', 'xet', '--listen', '127.0.0.1:0', ...args], {
+      cwd: sandbox.dir,
+      env: sandbox.env,
+    });
+    t.is(code, 7, `${args.join(' ')}: ${stderr}`);
+    t.regex(stderr, words);
+    t.is(stderr.trim().split('\n').length, 1, stderr);
+  }
 });

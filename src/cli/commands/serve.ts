@@ -1,4 +1,4 @@
-import { createWriteStream, type WriteStream } from 'node:fs';
+import { createWriteStream, openSync, type WriteStream } from 'node:fs';
 import { homedir } from 'node:os';
 import { join, resolve } from 'node:path';
 import { EXIT_OK } from '../../exit-codes.ts';
@@ -123,7 +123,7 @@ JSON: {"url","store","repositories","anonymous"}, as soon as it listens.`,
     });
     const { store, directory } = await library.openServedStore(
       place.startsWith('s3:') ? place : resolve(cwd, place),
-      { warn: (line) => output.warn(line), signal },
+      { warn: (line) => output.warn(line), signal, env: context.env },
     );
     const repositories = options.repositories === undefined ? undefined : resolve(cwd, options.repositories);
     const anonymous = options.anonymous ?? 'read';
@@ -279,10 +279,20 @@ class AccessLog {
     else this.#file.write(`${line}\n`);
   }
 
+  /** Throws INVALID_CONFIG the first time; later the file that is open goes on. */
   reopen(): void {
-    this.#file?.end();
     if (this.#path === undefined) return;
-    this.#file = createWriteStream(this.#path, { flags: 'a', mode: 0o640 });
+    let fd: number;
+    try {
+      fd = openSync(this.#path, 'a', 0o640);
+    } catch (error) {
+      const message = `cannot write the access log: ${messageOf(error)}`;
+      if (this.#file === undefined) throw new Git2dbError('INVALID_CONFIG', message, { cause: error });
+      this.#context.output.warn(`${message}; it goes on in the old file`);
+      return;
+    }
+    this.#file?.end();
+    this.#file = createWriteStream(this.#path, { fd });
     this.#file.on('error', (error) => this.#context.output.warn(`the access log: ${messageOf(error)}`));
   }
 

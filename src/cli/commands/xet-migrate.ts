@@ -155,17 +155,24 @@ the store, every byte of it. Pointers and history stay as they are: files with
 filter=lfs get their contents from the store, so "git2db xet install --lfs" comes
 first. With --keep, nothing is deleted.
 
+With --back the other way round, for a return to git-lfs: what history and index refer to,
+and this machine has as chunks, is written below .git/lfs/objects again. The store keeps it,
+too.
+
 JSON: {"dryRun","directory","objects","bytes","stored","deleted","deletedBytes",
 "storeGrowth","savedBytes","failed":[{"sha256","reason"}]}; "storeGrowth" and
-"savedBytes" are null in a dry run.`,
+"savedBytes" are null in a dry run. With --back: {"dryRun","directory","objects",
+"restored","restoredBytes","failed"}.`,
   operands: NO_OPERANDS,
   options: {
     'dry-run': { type: 'boolean', alias: 'n', describe: 'Change nothing, say what is there' },
     keep: { type: 'boolean', describe: 'Leave the objects of git-lfs where they are' },
+    back: { type: 'boolean', describe: 'Write what is chunks now to where git-lfs looks for it' },
   },
   examples: [
     ['git2db xet migrate lfs --dry-run', 'how much is there?'],
     ['git2db xet install --lfs && git2db xet migrate lfs', 'in place of git-lfs'],
+    ['git2db xet migrate lfs --back && git2db xet uninstall --lfs', 'back to git-lfs'],
   ],
   exitCodes: [
     [1, 'Some objects are damaged, and stay'],
@@ -174,6 +181,10 @@ JSON: {"dryRun","directory","objects","bytes","stored","deleted","deletedBytes",
   async run({ options }, context) {
     const { cwd, env, output, json } = context;
     const dryRun = options['dry-run'];
+    if (options.back) {
+      if (options.keep) throw new Git2dbError('USAGE', '--back and --keep exclude each other');
+      return migrateBack(dryRun, context);
+    }
     let progress: Progress | undefined;
     const { migrateLfs } = await import('../large-files-library.ts');
     let report: MigrateLfsReport;
@@ -255,6 +266,22 @@ and "to" are blobs, "to" is null in a dry run.`,
     return EXIT_OK;
   },
 });
+
+async function migrateBack(dryRun: boolean, context: CommandContext): Promise<number> {
+  const { cwd, env, output, json } = context;
+  const { restoreLfs } = await import('../large-files-library.ts');
+  const signal = context.interruptible();
+  const warn = (message: string) => output.warn(message);
+  const report = await restoreLfs({ cwd, env, dryRun, signal, warn });
+  const { directory, objects, restored, restoredBytes, failed } = report;
+  for (const { sha256, reason } of failed) output.warn(`${sha256}: ${reason}`);
+  if (json) output.json({ dryRun, ...report });
+  else {
+    const would = dryRun ? 'would be written' : 'written';
+    output.note(`${restored} of ${objects} objects (${formatBytes(restoredBytes)}) ${would} to ${directory}`);
+  }
+  return failed.length === 0 ? EXIT_OK : EXIT_FALSE;
+}
 
 function describeLfs(
   { directory, objects, bytes, stored, deleted, deletedBytes, storeGrowth }: MigrateLfsReport,

@@ -20,7 +20,8 @@ far as it is missing there. The pre-push hook does the same before each "git pus
 command moves no refs.
 
 What the remote-tracking branches of REMOTE have is not looked at again; --all looks at
-the whole history of all branches and tags. Content that is neither here nor there is
+the whole history of all branches and tags, or of all refs where REMOTE is a mirror (as in
+"git clone --mirror"). Content that is neither here nor there is
 named, with a path and a commit, and the command fails.
 
 ${REMOTE_MANUAL}
@@ -35,7 +36,10 @@ missing (in a dry run) or failed; "place" is null where no pointer was found.`,
     complete: ['remote', 'ref'],
   },
   options: {
-    all: { type: 'boolean', describe: 'All branches and tags with all of their history' },
+    all: {
+      type: 'boolean',
+      describe: 'All branches and tags (of a mirror: all refs) with all of their history',
+    },
     'dry-run': { type: 'boolean', alias: 'n', describe: 'Send nothing, list what is missing there' },
     refresh: { type: 'boolean', describe: 'Ask the server again whether it is git2db' },
   },

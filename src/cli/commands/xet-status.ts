@@ -99,7 +99,9 @@ function describe({ files, store }: WorkTreeStatus, { output }: CommandContext):
 
 function describeRemotes({ remotes, hook }: RemotesReport, { output }: CommandContext): void {
   for (const remote of remotes)
-    output.data(`remote ${remote.name}: ${remote.place ?? `no place for content (${whyNot(remote)})`}`);
+    output.data(
+      `remote ${remote.name}: ${remote.place ?? `no place for content is known (${whyNot(remote)})`}`,
+    );
   if (remotes.length > 0 && hook !== 'ours')
     output.data('no pre-push hook of git2db: "git push" sends no content; "git2db xet install" adds it');
 }

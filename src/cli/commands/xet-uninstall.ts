@@ -2,8 +2,10 @@ import { findRepository } from '../../git/repository.ts';
 import { uninstallHooks } from '../../large-files/hook-files.ts';
 import { uninstall } from '../../large-files/install.ts';
 import { uninstallLfs } from '../../large-files/lfs-install.ts';
-import { defineCommand, NO_OPERANDS } from '../command.ts';
+import { Git2dbError } from '../../xet/errors.ts';
+import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { chosenScope, describeChange, SCOPE_OPTIONS } from '../config-scope.ts';
+import { formatBytes } from '../output.ts';
 import { describeHookChange } from './xet-install.ts';
 
 export const xetUninstall = defineCommand({
@@ -36,6 +38,7 @@ JSON: {"scope","changes":[{"key","from","to"}],"hooks":[{"name","place","from",
     const kept = [...forXet.kept, ...forLfs.kept];
     const inRepository = findRepository(cwd, env) !== undefined;
     const hooks = inRepository ? await uninstallHooks({ cwd, lfsOnly: options.lfs }) : [];
+    if (inRepository && forLfs.changes.length > 0) await warnOfChunks(cwd, env, output);
     for (const change of changes) output.detail(describeChange(change));
     for (const change of hooks) output.detail(describeHookChange(change));
     for (const { key, value } of kept) {
@@ -49,10 +52,29 @@ JSON: {"scope","changes":[{"key","from","to"}],"hooks":[{"name","place","from",
         kept,
       });
     } else if (changes.length + hooks.length > 0) {
-      output.note(`git2db is no longer in the ${scope} git configuration`);
+      const what = options.lfs ? 'filter=lfs is no longer served by git2db by' : 'git2db is no longer in';
+      output.note(`${what} the ${scope} git configuration`);
     } else {
       output.note(`git2db was not in the ${scope} git configuration`);
     }
     return 0;
   },
 });
+
+/** Git-lfs looks for contents in a place of its own. A history that cannot be walked is not for this command to tell of. */
+async function warnOfChunks(
+  cwd: string,
+  env: NodeJS.ProcessEnv,
+  output: CommandContext['output'],
+): Promise<void> {
+  try {
+    const { restoreLfs } = await import('../large-files-library.ts');
+    const { restored, restoredBytes } = await restoreLfs({ cwd, env, dryRun: true });
+    if (restored === 0) return;
+    output.warn(
+      `${restored} LFS ${restored === 1 ? 'object is' : 'objects are'} (${formatBytes(restoredBytes)}) in the chunk store alone, where git-lfs does not look: "git2db xet migrate lfs --back" writes them to its objects`,
+    );
+  } catch (error) {
+    if (!(error instanceof Git2dbError)) throw error;
+  }
+}

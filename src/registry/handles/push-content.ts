@@ -53,7 +53,10 @@ export async function pushContentFirst(
   const there = await surroundings(place, run);
   const remotes = GitRemotes.load(there);
   const { signal } = run;
-  const boundaries = await trackingOids(place, remotes.trackingPatterns(remote), signal);
+  const proven = await Promise.all(urls.map((url) => remotes.provenPatterns(remote, url)));
+  // One walk for all of them.
+  const patterns = proven.every(({ length }) => length > 0) ? (proven[0] ?? []) : [];
+  const boundaries = await trackingOids(place, patterns, signal);
   const range = { boundaries, env: there.env, signal };
   let tips = await resolve(place, push.sources, signal);
   if (!(await hasPointers(remotes, { ...range, tips }))) return { content: [], tips };

@@ -1,5 +1,5 @@
 /** Waiting that a signal ends. */
-import { once } from 'node:events';
+import { once, setMaxListeners } from 'node:events';
 import { isNativeError } from 'node:util/types';
 
 /** Throws an AbortError. */
@@ -10,7 +10,11 @@ export function throwIfAborted(signal: AbortSignal | undefined): void {
 /** What `promise` gives, unless `signal` comes first: then an AbortError. Whatever others wait for goes on. */
 export async function untilAborted<T>(promise: Promise<T>, signal: AbortSignal | undefined): Promise<T> {
   if (signal === undefined) return promise;
+  // Nobody may be left to hear of its failure.
+  promise.catch(() => undefined);
   throwIfAborted(signal);
+  // Any number of waits may be ended by one signal.
+  setMaxListeners(0, signal);
   const ended = new AbortController();
   const stopped = once(signal, 'abort', { signal: ended.signal });
   stopped.catch(() => undefined);

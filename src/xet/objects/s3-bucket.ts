@@ -2,8 +2,9 @@
  * Requests to one bucket: tried again where that may help, and failures told as errors for a person, with the SDK's
  * in `cause`.
  */
+import { setMaxListeners } from 'node:events';
 import type { S3Client, S3ClientConfig } from '@aws-sdk/client-s3';
-import { contextFor, defaultAuthorities } from '../cas/authorities.ts';
+import type { HttpSettings } from '../cas/http-settings.ts';
 import { backOff, type Clock, SYSTEM_CLOCK } from '../cas/retry.ts';
 import { Git2dbError } from '../errors.ts';
 import { throwIfAborted } from '../store/aborted.ts';
@@ -24,6 +25,8 @@ const SILENT = { trace() {}, debug() {}, info() {}, warn() {}, error() {} };
 type Sdk = typeof import('@aws-sdk/client-s3');
 
 export interface S3Options {
+  /** Proxies, authorities to trust. Without it nothing of the environment is looked at. */
+  readonly http?: HttpSettings | undefined;
   readonly clock?: Clock;
   /** Retries of a request that failed for a reason that may pass. Default 6. */
   readonly retries?: number;
@@ -56,7 +59,6 @@ export class S3Bucket {
   static async open(url: string, options: S3Options): Promise<S3Bucket> {
     const address = parseS3Address(url);
     const sdk = await import('@aws-sdk/client-s3');
-    const authorities = defaultAuthorities(process.env);
     const config: S3ClientConfig = {
       forcePathStyle: address.pathStyle,
       ...(address.endpoint !== undefined && { endpoint: address.endpoint }),
@@ -75,19 +77,16 @@ export class S3Bucket {
         connectionTimeout: CONNECT_TIMEOUT_MS,
         socketTimeout: IDLE_TIMEOUT_MS,
         httpAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
-        httpsAgent: {
-          maxSockets: MAX_SOCKETS,
-          keepAlive: true,
-          ...(authorities !== undefined && { secureContext: contextFor(authorities) }),
-        },
+        httpsAgent: { maxSockets: MAX_SOCKETS, keepAlive: true },
       },
     };
-    return new S3Bucket(
-      sdk,
-      quietly(() => new sdk.S3Client(config)),
-      address,
-      options,
-    );
+    const client = quietly(() => new sdk.S3Client(config));
+    if (options.http !== undefined) {
+      // What it takes is loaded by those who may need it.
+      const { configureRequests } = await import('./s3-requests.ts');
+      configureRequests(client, options.http);
+    }
+    return new S3Bucket(sdk, client, address, options);
   }
 
   /** What names an object in a request. */
@@ -103,6 +102,8 @@ export class S3Bucket {
     action: (signal: AbortSignal) => Promise<T>,
   ): Promise<T> {
     const never = new AbortController().signal;
+    // Any number of requests may be ended by one signal.
+    if (signal !== undefined) setMaxListeners(0, signal);
     for (let attempt = 0; ; attempt++) {
       throwIfAborted(signal);
       try {

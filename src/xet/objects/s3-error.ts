@@ -42,6 +42,7 @@ const CONNECTION_ERRORS: ReadonlySet<string> = new Set([
 
 /** The same request may succeed later: 409 is a race of writers, 503 a server that is asked too much. */
 export function isTransient(error: unknown): boolean {
+  if (error instanceof Git2dbError) return error.data.transient === true;
   const status = statusOf(error);
   const name = nameOf(error);
   if (status === 409 && name !== 'ConditionalRequestConflict' && name !== 'OperationAborted') return false;
@@ -125,6 +126,8 @@ function meaningOf(error: unknown, place: string): readonly [ErrorCode, string] 
       `not allowed (${said(error)}); the policy must allow GetObject and ListBucket, and for writing PutObject and DeleteObject`,
     ];
   }
+  if (status === 407)
+    return ['AUTH_FAILED', 'the proxy wants a user and a password: put them into http.proxy'];
   if (status === 507) return ['DISK_FULL', 'there is no space left'];
   if (isTransient(error)) {
     return [

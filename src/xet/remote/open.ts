@@ -44,7 +44,7 @@ export async function openStore(address: RemoteAddress, options: OpenOptions = {
         import('../objects/s3.ts'),
         import('../store/object-store.ts'),
       ]);
-      const objects = stoppable(await openS3(address.url), signal);
+      const objects = stoppable(await openS3(address.url, { http: options.http }), signal);
       return StoreOverObjects.open(objects, definedOnly({ signal, warn }));
     }
     default:

@@ -6,6 +6,7 @@ import { randomBytes } from 'node:crypto';
 import { mkdirSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import { untilAborted } from '../cas/abort.ts';
 import { formatHash } from '../hash/xet-hash.ts';
 import { LocalStore } from '../store/local-store.ts';
 import type { Store } from '../store/store.ts';
@@ -19,16 +20,27 @@ export class RemoteSession {
   readonly root: string;
   /** True for a directory of its own, which goes with the session. */
   readonly #isPrivate: boolean;
-  readonly #connect: () => Promise<Store>;
+  readonly #connect: (signal: AbortSignal) => Promise<Store>;
+  /** Ends with the session, or before. */
+  readonly #life: AbortSignal;
+  readonly #end = new AbortController();
   #store: Promise<Store> | undefined;
   /** Stored here and not known to be there. */
   readonly #unsent = new Map<string, WantedFile>();
   readonly #fetching = new Map<string, Promise<void>>();
   #isMade = false;
 
-  /** Without `cache`: in a new directory for temporary files. Nothing is made or asked yet. */
-  constructor(connect: () => Promise<Store>, cache: string | undefined) {
+  /**
+   * Without `cache`: in a new directory for temporary files. Nothing is made or asked yet. `connect` gets the signal
+   * that ends every request; `signal` ends all that the session does.
+   */
+  constructor(
+    connect: (signal: AbortSignal) => Promise<Store>,
+    cache: string | undefined,
+    signal?: AbortSignal,
+  ) {
     this.#connect = connect;
+    this.#life = signal === undefined ? this.#end.signal : AbortSignal.any([this.#end.signal, signal]);
     this.#isPrivate = cache === undefined;
     this.root = cache ?? join(tmpdir(), `git2db-xet-${randomBytes(12).toString('hex')}`);
   }
@@ -41,18 +53,28 @@ export class RemoteSession {
     this.#isMade = true;
   }
 
-  #open(): Promise<Store> {
-    const store = this.#store ?? this.#connect();
+  /** For all who want it; `signal` ends the wait of this one. */
+  #open(signal: AbortSignal): Promise<Store> {
+    const store = this.#store ?? this.#connect(this.#life);
     this.#store = store;
     // A failure is not remembered: the next call tries again.
     store.catch(() => {
       this.#store = undefined;
     });
-    return store;
+    return untilAborted(store, signal);
+  }
+
+  #until({ signal }: TransferOptions): AbortSignal {
+    return signal === undefined ? this.#life : AbortSignal.any([signal, this.#life]);
   }
 
   stored(file: WantedFile): void {
     this.#unsent.set(formatHash(file.hash), file);
+  }
+
+  /** Whether nothing stored here is to be sent. */
+  get isSent(): boolean {
+    return this.#unsent.size === 0;
   }
 
   /** Sends what was stored and sealed here. Throws the first failure; what was not sent is sent the next time. */
@@ -60,8 +82,9 @@ export class RemoteSession {
     if (this.#unsent.size === 0) return undefined;
     const files = [...this.#unsent.values()];
     const local = new LocalStore(this.root);
+    const signal = this.#until(options);
     try {
-      const result = await pushFiles(local, await this.#open(), files, options);
+      const result = await pushFiles(local, await this.#open(signal), files, { ...options, signal });
       for (const { hash, outcome } of result.files)
         if (outcome !== 'failed') this.#unsent.delete(formatHash(hash));
       const failed = result.files.find((file) => file.error !== undefined);
@@ -91,9 +114,10 @@ export class RemoteSession {
     this.prepare();
     const local = new LocalStore(this.root);
     try {
-      const store = await this.#open();
+      const signal = this.#until(options);
+      const store = await this.#open(signal);
       const writer = { fsync: this.#isPrivate ? 'none' : 'batch' } as const;
-      const { files } = await fetchFiles(local, store, [file], { ...options, writer });
+      const { files } = await fetchFiles(local, store, [file], { ...options, signal, writer });
       if (files[0]?.error !== undefined) throw files[0].error;
     } finally {
       local.close();
@@ -105,12 +129,14 @@ export class RemoteSession {
     file: WantedFile,
     start: number,
     end: number,
-    { signal }: TransferOptions,
+    options: TransferOptions,
   ): AsyncGenerator<Uint8Array> {
-    yield* readRange(await this.#open(), file.hash, start, end, { signal });
+    const signal = this.#until(options);
+    yield* readRange(await this.#open(signal), file.hash, start, end, { signal });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#end.abort();
     const store = await this.#store?.catch(() => undefined);
     await store?.[Symbol.asyncDispose]();
     if (this.#isMade) rmSync(this.root, { recursive: true, force: true });

@@ -5,6 +5,7 @@
  * a lock, so any number of clients and servers may work on one bucket.
  */
 
+import { untilAborted } from '../cas/abort.ts';
 import { type Clock, SYSTEM_CLOCK } from '../cas/retry.ts';
 import { Git2dbError } from '../errors.ts';
 import { compareHashes, HASH_SIZE } from '../hash/xet-hash.ts';
@@ -90,20 +91,20 @@ export class StoreOverObjects implements ServableStore {
   }
 
   findFiles(hashes: readonly Uint8Array[], options?: CallOptions): Promise<(StoreFile | undefined)[]> {
-    return this.#files.find(hashes, options?.signal);
+    return untilAborted(this.#files.find(hashes, options?.signal), options?.signal);
   }
 
   findSha256s(sha256s: readonly string[], options?: CallOptions): Promise<(Uint8Array | undefined)[]> {
-    return this.#files.findSha256s(sha256s, options?.signal);
+    return untilAborted(this.#files.findSha256s(sha256s, options?.signal), options?.signal);
   }
 
   findChunks(hashes: Uint8Array, options?: CallOptions): Promise<ChunkRun[]> {
-    return this.#chunks.findRuns(hashes, options?.signal);
+    return untilAborted(this.#chunks.findRuns(hashes, options?.signal), options?.signal);
   }
 
   async readFooter(xorbHash: Uint8Array, options?: CallOptions): Promise<XorbFooter> {
     throwIfAborted(options?.signal);
-    return this.#footers.get(xorbHash);
+    return untilAborted(this.#footers.get(xorbHash), options?.signal);
   }
 
   readRecords(ranges: Ranges, options?: CallOptions): AsyncIterable<RecordRun> {
@@ -112,7 +113,7 @@ export class StoreOverObjects implements ServableStore {
 
   async hasXorb(xorbHash: Uint8Array, options?: CallOptions): Promise<boolean> {
     throwIfAborted(options?.signal);
-    return (await this.#footers.findPresent(xorbHash)) !== undefined;
+    return (await untilAborted(this.#footers.findPresent(xorbHash), options?.signal)) !== undefined;
   }
 
   async putXorb(upload: XorbUpload, options: CallOptions = {}): Promise<boolean> {
@@ -129,14 +130,14 @@ export class StoreOverObjects implements ServableStore {
     if (shard.needed.size === 0 && shard.files.length === 0) return false;
     const stored = acceptShard(
       shard,
-      await this.#footers.getPresent(shard.needed, options.signal),
+      await untilAborted(this.#footers.getPresent(shard.needed, options.signal), options.signal),
       Math.floor(this.#clock.now() / 1000),
     );
-    if (!(await this.#isNew(shard, options.signal))) return false;
+    if (!(await untilAborted(this.#isNew(shard, options.signal), options.signal))) return false;
     await this.#makeStore(options.signal);
     // Two clients may send the same: then both shards stand there, and either will do.
     await this.#objects.putIfAbsent(`shards/${stored.name}.mdb`, bodyOf(stored.bytes), options);
-    await this.#incoming.add(stored, options.signal);
+    await untilAborted(this.#incoming.add(stored, options.signal), options.signal);
     return true;
   }
 
@@ -154,7 +155,7 @@ export class StoreOverObjects implements ServableStore {
   }
 
   findXorbsOfChunk(chunkHash: Uint8Array, options?: CallOptions): Promise<XorbFooter[]> {
-    return this.#chunks.findXorbs(chunkHash, options?.signal);
+    return untilAborted(this.#chunks.findXorbs(chunkHash, options?.signal), options?.signal);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

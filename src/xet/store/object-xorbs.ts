@@ -1,4 +1,5 @@
 /** The bytes of xorbs that are objects elsewhere: records read by ranges, whole xorbs given out, and put. */
+import { untilAborted } from '../cas/abort.ts';
 import { AdaptiveLimit } from '../cas/adaptive-limit.ts';
 import { SYSTEM_CLOCK } from '../cas/retry.ts';
 import { Git2dbError } from '../errors.ts';
@@ -61,7 +62,7 @@ export class ObjectXorbs {
 
   readRecords(ranges: Ranges, options?: CallOptions): AsyncIterable<RecordRun> {
     const runs = planRuns(ranges, {
-      footerOf: (xorbHash) => this.#footers.get(xorbHash),
+      footerOf: (xorbHash) => untilAborted(this.#footers.get(xorbHash), options?.signal),
       gapBytes: GAP_BYTES,
     });
     return readAhead(runs, {
@@ -87,7 +88,7 @@ export class ObjectXorbs {
     if (!isNew) {
       const head = await this.#objects.head(key, { signal });
       this.#footers.forget(name);
-      if ((await this.#footers.find(footer.xorbHash)) === undefined) {
+      if ((await untilAborted(this.#footers.find(footer.xorbHash), signal)) === undefined) {
         // Nobody can read that one. If somebody else has replaced it meanwhile, it is there.
         isNew = (await this.#objects.replace(key, body, head?.etag, { signal })) !== undefined;
         this.#footers.forget(name);

@@ -1,4 +1,5 @@
 /** Shards that no table of the catalog covers: of other tools, or of a writer that died. Each gets a table in memory. */
+import { untilAborted } from '../cas/abort.ts';
 import { FormatError } from '../errors.ts';
 import { parseHash } from '../hash/xet-hash.ts';
 import type { ObjectStore } from '../objects/objects.ts';
@@ -22,6 +23,8 @@ export class UncoveredShards {
   /** Shards that no table can be made of, and why. */
   readonly #unreadable = new Map<string, string>();
   #listedAt = Number.NEGATIVE_INFINITY;
+  /** The listing that is under way. */
+  #finding: Promise<boolean> | undefined;
 
   /** `now`: in ms. */
   constructor(
@@ -59,9 +62,19 @@ export class UncoveredShards {
   /** Looks for them, where objects can be listed. True if there were any. At most once a minute unless `force`. */
   async find(signal?: AbortSignal, force = false): Promise<boolean> {
     if (!this.#objects.canList) return false;
+    // Whoever asks meanwhile has not found what this one may find.
+    if (!force && this.#finding !== undefined) return untilAborted(this.#finding, signal);
+    if (!force && this.#now() - this.#listedAt < LIST_MS) return false;
+    const finding = this.#list(force ? signal : undefined).finally(() => {
+      if (this.#finding === finding) this.#finding = undefined;
+    });
+    this.#finding = finding;
+    return untilAborted(finding, signal);
+  }
+
+  /** Others may wait for it, unless it has a `signal`. */
+  async #list(signal: AbortSignal | undefined): Promise<boolean> {
     const now = this.#now();
-    if (!force && now - this.#listedAt < LIST_MS) return false;
-    this.#listedAt = now;
     const names = new Set<string>();
     for await (const { key } of this.#objects.list('shards/', { signal })) {
       const name = /^shards\/([0-9a-f]{64})\.mdb$/.exec(key)?.[1];
@@ -88,6 +101,8 @@ export class UncoveredShards {
       bytes += table.bytes.size;
       found = true;
     }
+    // One that failed tells nothing.
+    this.#listedAt = now;
     return found;
   }
 

@@ -1,9 +1,11 @@
 /** Addresses, and contents kept at them: XetStorage over services, web servers and directories. */
 import { existsSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { type AddressInfo, createServer, type Socket } from 'node:net';
 import { join } from 'node:path';
-import test from 'ava';
+import test, { type ExecutionContext } from 'ava';
 import { Git2dbError } from '../../../src/xet/errors.ts';
 import { parseHash } from '../../../src/xet/hash/xet-hash.ts';
+import { formatPointer } from '../../../src/xet/pointer/xet-pointer.ts';
 import {
   authorityOf,
   formatAddress,
@@ -11,6 +13,7 @@ import {
   type RemoteAddress,
 } from '../../../src/xet/remote/address.ts';
 import { openRemote, openStore } from '../../../src/xet/remote/open.ts';
+import { initialize, isInitialized, sharedStorage } from '../../../src/xet/shared-storage.ts';
 import type { TransferEvent } from '../../../src/xet/transfer/transfer.ts';
 import { XetConfig } from '../../../src/xet/xet-config.ts';
 import { XetError } from '../../../src/xet/xet-error.ts';
@@ -237,4 +240,78 @@ test('a storage that is stopped says so', async (t) => {
   await using other = XetStorage.open(new XetConfig(`cas+${cas.url}`));
   await t.throwsAsync(other.smudgeBytes(pointer, { signal }), { name: 'AbortError' });
   await t.throwsAsync(other.smudgeRange(pointer, 0, 5, { signal }).next(), { name: 'AbortError' });
+});
+
+/** A server that takes connections and says nothing. */
+async function silentServer(t: ExecutionContext): Promise<string> {
+  const server = createServer(() => {});
+  const sockets = new Set<Socket>();
+  server.on('connection', (socket) => sockets.add(socket.on('error', () => {})));
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  t.teardown(() => {
+    for (const socket of sockets) socket.destroy();
+    server.close();
+  });
+  return `127.0.0.1:${(server.address() as AddressInfo).port}`;
+}
+
+const KEYS = { AWS_ACCESS_KEY_ID: 'a', AWS_SECRET_ACCESS_KEY: 'b' };
+
+for (const scheme of ['http', 'cas+http', 'static+http', 's3']) {
+  test.serial(
+    `a call to a server that never answers ends with its signal, or with the storage (${scheme})`,
+    async (t) => {
+      Object.assign(process.env, KEYS);
+      const host = await silentServer(t);
+      const address = scheme === 's3' ? `s3://bucket/p?endpoint=http://${host}` : `${scheme}://${host}/p`;
+      const ends = new AbortController();
+      const storage = XetStorage.open(new XetConfig(address), { signal: ends.signal });
+      const pointer = formatPointer('ab'.repeat(32), 10).toString();
+      const stopped = { name: 'AbortError' };
+      const calls = (signal?: AbortSignal) => [
+        storage.smudgeBytes(pointer, { signal }),
+        storage.smudgeRange(pointer, 0, 5, { signal }).next(),
+        storage.flush({ signal }),
+      ];
+      await storage.cleanBytes(Buffer.from('content'));
+      for (const call of calls(AbortSignal.timeout(200))) await t.throwsAsync(call, stopped);
+      const rest = calls();
+      setTimeout(() => ends.abort(), 200);
+      for (const call of rest) await t.throwsAsync(call, stopped);
+      await t.throwsAsync(storage.cleanBytes(Buffer.from('more')), stopped);
+      await t.throwsAsync(storage[Symbol.asyncDispose](), stopped, 'what was not sent is told');
+      t.true(storage.isClosed);
+    },
+  );
+}
+
+test('a source that gives nothing more is left when the call is stopped, and the next call goes on', async (t) => {
+  const store = createStore(t);
+  const ends = new AbortController();
+  const storage = XetStorage.open(new XetConfig(store.root), { signal: ends.signal });
+  async function* stuck(): AsyncGenerator<Buffer> {
+    yield Buffer.alloc(100_000, 1);
+    await new Promise(() => {});
+  }
+  const call = storage.cleanStream(stuck(), { signal: AbortSignal.timeout(100) });
+  await t.throwsAsync(call, { name: 'AbortError' });
+  const pointer = await storage.cleanBytes(Buffer.from('content'));
+  ends.abort();
+  await t.throwsAsync(storage.smudgeBytes(pointer), { name: 'AbortError' });
+  await storage[Symbol.asyncDispose]();
+  await using again = XetStorage.open(new XetConfig(store.root));
+  t.is((await again.smudgeBytes(pointer)).toString(), 'content', 'what was acknowledged is sealed');
+});
+
+test.serial('the storage of a process: of one address, and another one once it was closed', async (t) => {
+  const at = (host: string) => new XetConfig(`s3://bucket/p?endpoint=http://${host}.example`);
+  const first = initialize(at('a'));
+  t.is(initialize(at('a')), first);
+  const other = t.throws(() => initialize(at('b')), { instanceOf: XetError });
+  t.like(other, { kind: 'InvalidConfig' });
+  await sharedStorage()[Symbol.asyncDispose]();
+  t.false(isInitialized());
+  t.throws(() => sharedStorage(), { instanceOf: XetError });
+  t.not(initialize(at('b')), first);
+  await sharedStorage()[Symbol.asyncDispose]();
 });
