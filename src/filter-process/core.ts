@@ -12,19 +12,13 @@ export { convertOne, packageVersion };
 const STDOUT = 1;
 const WIDE_PIPE = 1 << 20;
 
+// The filter runs for seconds, and its hot loops are WASM, native code and system calls: optimising
+// its JavaScript early costs more than it gives (a tenth of the CPU time of checking out many files).
+setFlagsFromString('--interrupt-budget=1000000');
+
 export function openFilter(report: Report, kind: PointerKind): LargeFileFilter {
   const config = () => loadFilterConfig(process.cwd(), process.env);
-  return new LargeFileFilter(config, report, kind, prepareForMany);
-}
-
-/**
- * Hot loops are WASM, native code and system calls: optimising JavaScript early costs more than it gives, a tenth
- * of the CPU time of checking out many files. A single file is better off without: with other flags than it was
- * built with, Node compiles its own modules anew for every thread that is started.
- */
-function prepareForMany(): void {
-  setFlagsFromString('--interrupt-budget=1000000');
-  widenOutput();
+  return new LargeFileFilter(config, report, kind, widenOutput);
 }
 
 /**

@@ -16,24 +16,24 @@ export class FilterContext {
   readonly kind: PointerKind;
   readonly report: Report;
   readonly #loadConfig: () => FilterConfig;
-  readonly #prepareForMany: () => void;
-  #isPrepared = false;
+  readonly #widenOutput: () => void;
+  #isWide = false;
   #content: Content | undefined;
   #fetcher: ContentFetcher | undefined;
   #staged: StagedPointers | undefined;
 
   /**
-   * `loadConfig` is called once, at the first file; `report` prints a line for the user; `prepareForMany` is
-   * called once, when it turns out that there are many files.
+   * `loadConfig` is called once, at the first file; `report` prints a line for the user; `widenOutput` is called
+   * once, before the first of many files.
    */
   constructor(
     loadConfig: () => FilterConfig,
     report: Report,
     kind: PointerKind,
-    prepareForMany: () => void = () => {},
+    widenOutput: () => void = () => {},
   ) {
     this.#loadConfig = loadConfig;
-    this.#prepareForMany = prepareForMany;
+    this.#widenOutput = widenOutput;
     this.report = report;
     this.kind = kind;
   }
@@ -59,9 +59,9 @@ export class FilterContext {
 
   /** So many files will be asked for, one after the other. */
   expect(files: number): void {
-    if (this.#isPrepared || files < MANY_FILES) return;
-    this.#isPrepared = true;
-    this.#prepareForMany();
+    if (this.#isWide || files < MANY_FILES) return;
+    this.#isWide = true;
+    this.#widenOutput();
   }
 
   /** Whether missing content may be fetched. */

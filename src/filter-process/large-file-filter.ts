@@ -25,22 +25,15 @@ export class LargeFileFilter implements Converter {
   readonly #giver: ContentGiver;
   /** Requests come one after another, so one spool is in use at a time. */
   readonly #spoolMemory = createSpoolMemory();
-  #cleaned = 0;
 
   /** As `FilterContext`. */
-  constructor(
-    loadConfig: () => FilterConfig,
-    report: Report,
-    kind: PointerKind,
-    prepareForMany?: () => void,
-  ) {
-    this.#context = new FilterContext(loadConfig, report, kind, prepareForMany);
+  constructor(loadConfig: () => FilterConfig, report: Report, kind: PointerKind, widenOutput?: () => void) {
+    this.#context = new FilterContext(loadConfig, report, kind, widenOutput);
     this.#delayed = new DelayedFiles(this.#context);
     this.#giver = new ContentGiver(this.#context, this.#summary);
   }
 
   beginClean(path: Buffer): CleanJob {
-    this.#context.expect(++this.#cleaned);
     return beginClean(this.#context, path);
   }
 
