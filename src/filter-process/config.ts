@@ -47,7 +47,7 @@ export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterCon
   if (repository === undefined) {
     throw new Git2dbError(
       'NOT_A_REPOSITORY',
-      `${cwd} is in no git repository, so there is no store; start git2db-filter through git`,
+      `${cwd} is in no git repository, so there is no store; go into one first`,
     );
   }
   const config = GitConfig.load(cwd, KEYS, { env });

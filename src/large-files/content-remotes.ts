@@ -1,5 +1,5 @@
 /** The places of a repository's remotes, chosen and opened once, for as long as the object lives. */
-import { existsSync } from 'node:fs';
+import { existsSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { storeDirectory } from '../filter-process/config.ts';
 import { GitConfig } from '../git/config.ts';
@@ -10,7 +10,7 @@ import type { LfsPlace } from '../lfs/objects.ts';
 import { HttpClient, httpSettingsFrom } from '../xet/cas/http.ts';
 import type { HttpSettings } from '../xet/cas/http-settings.ts';
 import { CredentialToken, ExchangedToken, staticToken, type TokenSource } from '../xet/cas/token.ts';
-import { errnoOf, Git2dbError } from '../xet/errors.ts';
+import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { parseAddress, shownUrl } from '../xet/remote/address.ts';
 import { openStore } from '../xet/remote/open.ts';
 import type { Remote } from '../xet/remote/remote.ts';
@@ -176,7 +176,7 @@ export class ContentRemotes implements AsyncDisposable {
     if (direction === 'fetch' && !layout.exists()) {
       throw new Git2dbError(
         'REMOTE_MISSING',
-        `there is no store in ${place.path}: nothing was pushed to it yet`,
+        `there is no store in ${place.path}: ${isFile(place.path) ? 'it is no directory; correct the address' : 'nothing was pushed to it yet'}`,
       );
     }
     try {
@@ -198,7 +198,7 @@ export class ContentRemotes implements AsyncDisposable {
       const isForbidden = errno === 'EACCES' || errno === 'EPERM' || errno === 'EROFS';
       // A store that we may only read: its owner's gc must be told by hand.
       if (isForbidden && direction === 'fetch') return;
-      if (!isForbidden) throw error;
+      if (!isForbidden) throw unusable(place.path, error);
       throw new Git2dbError('REMOTE_FORBIDDEN', `the store ${place.path} cannot be written (${errno})`, {
         cause: error,
       });
@@ -319,4 +319,23 @@ function localStore(
     env: { GIT_DIR: commonDir, GIT_CONFIG_PARAMETERS: undefined, GIT_CONFIG_COUNT: undefined },
   });
   return { path: storeDirectory(config, commonDir, env), repository: commonDir };
+}
+
+function isFile(path: string): boolean {
+  return statSync(path, { throwIfNoEntry: false })?.isDirectory() === false;
+}
+
+/** Why no store can be made in `path`, in words; an error that is none of the system's stays. */
+function unusable(path: string, error: unknown): unknown {
+  const errno = errnoOf(error);
+  if (errno === undefined || error instanceof Git2dbError) return error;
+  if (errno === 'ENOSPC' || errno === 'EDQUOT') {
+    return new Git2dbError('DISK_FULL', `no store can be made in ${path} (${errno}): free some space there`, {
+      cause: error,
+    });
+  }
+  const why = isFile(path) ? 'it is no directory' : messageOf(error);
+  return new Git2dbError('REMOTE_MISSING', `no store can be made in ${path}: ${why}; correct the address`, {
+    cause: error,
+  });
 }

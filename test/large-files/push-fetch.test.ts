@@ -2,6 +2,7 @@
 import { createHash } from 'node:crypto';
 import { chmodSync, existsSync, mkdirSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
+import { EXIT_CODES } from '../../src/exit-codes.ts';
 import { isSameRepository } from '../../src/large-files/git-remotes.ts';
 import { addTrusted } from '../../src/large-files/trusted-places.ts';
 import { cli } from '../cli/run.ts';
@@ -541,4 +542,24 @@ test('fetch asks nobody for what is here: no remote, or one that cannot be opene
   const lost = await sandbox.xet('a', ['fetch']);
   t.is(lost.status, 1);
   t.regex(lost.stderr, /one\.bin: the content .* could not be had/);
+});
+
+test('a place where no store can be made is told with its address, and nothing is waited for', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.init('a');
+  sandbox.write('a/model.bin', noise(1000, 1));
+  await sandbox.commitAll('a');
+  await sandbox.git(['remote', 'add', 'origin', '../bare.git'], { cwd: 'a' });
+  sandbox.write('file', 'text');
+  const places = [sandbox.path('file'), ...(process.platform === 'linux' ? ['/proc/nothere'] : [])];
+  for (const place of places) {
+    await sandbox.git(['config', 'remote.origin.xeturl', place], { cwd: 'a' });
+    const { status, stderr } = await sandbox.xet('a', ['push', '--all', 'origin']);
+    t.is(status, EXIT_CODES.REMOTE_MISSING, stderr);
+    t.regex(stderr, new RegExp(`no store can be made in ${place}: .*; correct the address`));
+  }
+  await sandbox.git(['config', 'remote.origin.xeturl', sandbox.path('file')], { cwd: 'a' });
+  rmSync(sandbox.path('a/.git/xet'), { recursive: true });
+  const { stderr } = await sandbox.xet('a', ['fetch', 'origin']);
+  t.regex(stderr, /there is no store in .*file: it is no directory; correct the address/);
 });
