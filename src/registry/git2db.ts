@@ -74,6 +74,7 @@ export class Git2DB implements AsyncDisposable, RecordSink {
       layers: layout.layers,
       store: layout.store,
       trees: layout.trees,
+      own: layout.own,
       get readOnly() {
         return store.readOnly;
       },

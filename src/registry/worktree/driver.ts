@@ -23,6 +23,8 @@ export interface WorktreeHome {
   readonly store: string | undefined;
   /** Where worktrees without a given path go; undefined: beside the repository. */
   readonly trees?: string | undefined;
+  /** A directory that is git2db's own with all in it: no worktree goes there. `worktrees` and `layers` always are. */
+  readonly own?: string | undefined;
   /** Why nothing can be changed, if so: worktrees are neither made, mended nor removed then. */
   readonly readOnly?: Git2dbError | undefined;
 }

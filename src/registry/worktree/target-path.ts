@@ -23,8 +23,10 @@ export function requestedPath(path: string, place: GitPlace, home: WorktreeHome)
       { data: { path } },
     );
   }
-  const own = dirname(home.worktrees);
-  if (isWithin(real, realPathOf(own))) {
+  const own = [home.own, home.worktrees, home.layers].find(
+    (directory) => directory !== undefined && isWithin(real, realPathOf(directory)),
+  );
+  if (own !== undefined) {
     throw new Git2dbError(
       'PATH_UNSUITABLE',
       `${real} cannot be a worktree: all below ${own} is git2db's own; name another directory`,
