@@ -10,6 +10,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { endServers } from './end-servers.ts';
 import { findHolders, findInside, formatHolders, type Holder } from './holders.ts';
+import { clearLeftWork } from './left-work.ts';
 import { findListed, type ListedMount, listMounts, notMounted } from './list.ts';
 import type { MountOptions } from './mount-options.ts';
 import { detachedRecord, removeRecord, writeRecord } from './mount-records.ts';
@@ -208,7 +209,10 @@ async function endFuse(
     if (left.length > 0) throw busyElsewhere(listed, left, holders);
     if (wereTold && record?.options.volatile === true) note = settleVolatile(record.options);
   }
-  if (record !== undefined) removeRecord(places, record.id);
+  if (record !== undefined) {
+    clearLeftWork(record.options);
+    removeRecord(places, record.id);
+  }
   return note;
 }
 

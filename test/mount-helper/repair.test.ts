@@ -2,8 +2,9 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { chownSync, readFileSync, renameSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { bytes } from './helpers/driver.ts';
 import { isRunning, listedMount, recordFiles, recordsOf, until } from './helpers/mount-list.ts';
-import { type MountSandbox, mountsAt } from './helpers/mount-sandbox.ts';
+import { hostCalls, type MountSandbox, mountsAt } from './helpers/mount-sandbox.ts';
 import type { Subject } from './helpers/subjects.ts';
 import { mountTest } from './helpers/suite.ts';
 
@@ -131,6 +132,7 @@ mountTest(
     const run = await sandbox.program('umount', sandbox.merged);
     t.is(run.status, 0, run.stderr);
     t.deepEqual(mountsAt(sandbox.merged), []);
+    t.deepEqual(await hostCalls().list(bytes(sandbox.work)), []);
     await sandbox.mount();
     await killServer(sandbox);
     await sandbox.mount();

@@ -4,7 +4,7 @@ import { readFileSync, readlinkSync } from 'node:fs';
 import test, { type ExecutionContext } from 'ava';
 import { bytes, pythonProgram } from './helpers/driver.ts';
 import { isRunning, listedMount, recordFiles, until } from './helpers/mount-list.ts';
-import { type MountSandbox, mountsAt, runCommand } from './helpers/mount-sandbox.ts';
+import { hostCalls, type MountSandbox, mountsAt, runCommand } from './helpers/mount-sandbox.ts';
 import { SUBJECTS, type Subject } from './helpers/subjects.ts';
 import { mountTest } from './helpers/suite.ts';
 
@@ -191,6 +191,7 @@ mountTest(
     t.deepEqual(pids.filter(isRunning), []);
     t.deepEqual(mountsAt(sandbox.merged), []);
     t.deepEqual(recordFiles(sandbox), []);
+    if (sandbox.subject.backend === 'fuse') t.deepEqual(await hostCalls().list(bytes(sandbox.work)), []);
     if (sandbox.subject.backend === 'userns')
       await until('who was inside has ended', () => !isRunning(sitting.pid!));
     await sandbox.mount();
@@ -389,6 +390,7 @@ mountTest(
     t.is(run.stderr, '');
     t.deepEqual(pids.filter(isRunning), []);
     t.deepEqual(recordFiles(sandbox), []);
+    t.deepEqual(await hostCalls().list(bytes(sandbox.work)), [], 'nothing of the server is left');
     await sandbox.mount();
     t.is(await sandbox.calls.readFile(sandbox.path('new')), 'written\n');
     await sandbox.unmount();
