@@ -3,11 +3,12 @@
  * history refers to them. The store keeps them, too.
  */
 import { randomBytes } from 'node:crypto';
-import { closeSync, fsyncSync, mkdirSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
+import { closeSync, fsyncSync, openSync, renameSync, rmSync, statSync, writeSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { LocalContent } from '../lfs/local-content.ts';
 import type { LfsObject } from '../lfs/objects.ts';
+import { makeDirectories } from '../make-directories.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
 import { referencedPointers } from './referenced-pointers.ts';
 import { type Place, requireRepository } from './work-tree.ts';
@@ -81,7 +82,7 @@ async function writeObject(
   // Where git-lfs has its own unfinished files.
   const temporary = join(dirname(directory), 'tmp', `git2db-${randomBytes(8).toString('hex')}`);
   try {
-    for (const place of [path, temporary]) mkdirSync(dirname(place), { recursive: true });
+    for (const place of [path, temporary]) makeDirectories(dirname(place));
     const fd = openSync(temporary, 'wx', 0o644);
     try {
       for (const piece of content) {
