@@ -59,14 +59,12 @@ export class GitManager implements AsyncDisposable {
   #operations: Operations | undefined;
 
   constructor({ config, maxConcurrent, env }: GitManagerOptions = {}) {
-    if (maxConcurrent !== undefined && (!Number.isSafeInteger(maxConcurrent) || maxConcurrent < 1)) {
-      throw new Git2dbError(
-        'USAGE',
-        `maxConcurrent: expected an integer from 1, found ${String(maxConcurrent)}`,
-      );
+    const limit = maxConcurrent ?? config?.maxConcurrent;
+    if (limit !== undefined && (!Number.isSafeInteger(limit) || limit < 1)) {
+      throw new Git2dbError('USAGE', `maxConcurrent: expected an integer from 1, found ${String(limit)}`);
     }
     this.#config = config;
-    this.#maxConcurrent = maxConcurrent;
+    this.#maxConcurrent = limit;
     this.env = env;
     this.known = new PlaceCache();
     this.cache = { stats: () => this.known.stats(), clear: () => this.known.clear() };

@@ -139,6 +139,7 @@ test('a number of slots that is none is refused', (t) => {
   const { config } = resolveConfig({ cwd: process.cwd(), env: {} });
   for (const maxConcurrent of [0, -1, 1.5, Number.NaN]) {
     t.throws(() => new GitManager({ config, maxConcurrent }), { instanceOf: Git2dbError });
+    t.throws(() => new GitManager({ config: { ...config, maxConcurrent } }), { instanceOf: Git2dbError });
   }
 });
 
