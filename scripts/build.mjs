@@ -174,14 +174,22 @@ async function bundle() {
     }),
   ]);
   const runner = readFileSync('scripts/run-cached.cjs', 'utf8');
-  for (const name of ['git2db', 'git2db-mount'])
-    writeFileSync(join(bin, `${name}.js`), `${program}\n${runner}`);
+  writeFileSync(join(bin, 'git2db.js'), `${program}\n${runner}`);
+  writeFileSync(join(bin, 'git2db-mount.js'), `${mountProgram(program)}\n${runner}`);
   const apart = ['registry', 'large-files', 'server', 'http'].map((name) => `git2db-${name}`);
   for (const name of [...apart, 'fuse-server', 'fuse-loop']) writeFileSync(join(bin, `${name}.js`), runner);
   await makeCaches(bin);
   for (const name of ['git2db', 'git2db-filter', 'git2db-lfs-filter', 'git2db-mount']) {
     chmodSync(join(bin, `${name}.js`), 0o755);
   }
+}
+
+/** Some mounts are not started by the last line of sh, but before it. */
+function mountProgram(program) {
+  const last = 'exec node "$0" "$@"\n';
+  const at = program.lastIndexOf(last);
+  if (at < 0) throw new Error('scripts/program-start.sh does not end as expected');
+  return `${program.slice(0, at)}${readFileSync('scripts/mount-start.sh', 'utf8')}${program.slice(at)}`;
 }
 
 /** Commands that need most of what all commands need; none of them mounts anything. */

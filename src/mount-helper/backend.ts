@@ -4,6 +4,7 @@
  */
 import type { ErrorCode } from '../xet/errors.ts';
 import type { Caller } from './caller.ts';
+import type { ServerRequest } from './fuse/handover.ts';
 import type { BackendName, MountOptions, XattrNamespace } from './mount-options.ts';
 import type { Stamp } from './overlay/stamp.ts';
 import type { PreparedMount } from './preparation.ts';
@@ -24,7 +25,11 @@ export interface MountRequest {
   /** Where the mount's record is: whoever ends the mount removes it. */
   readonly recordFile: string;
   readonly env: Readonly<Record<string, string | undefined>>;
+  /** Where this process may stay to serve a mount itself: see `ServingHere.serve`. */
+  readonly serveHere?: ServeHere | undefined;
 }
+
+export type ServeHere = (request: ServerRequest, logFile: string) => Promise<void>;
 
 /** The same before a backend was chosen. */
 export type PlannedRequest = Omit<MountRequest, 'recordFile' | 'holdDescriptors'>;
@@ -32,6 +37,8 @@ export type PlannedRequest = Omit<MountRequest, 'recordFile' | 'holdDescriptors'
 export interface BackendMount {
   /** The server or holder, where there is one. */
   readonly pid?: number;
+  /** The server is this process, which has to keep the upper's locks. */
+  readonly isServedHere?: boolean;
   /** Resolves when a server that runs in the foreground has ended, to its exit status. */
   readonly ended?: Promise<number>;
   /** Parameters of the kernel that were to be set by default, and that it does not know. */

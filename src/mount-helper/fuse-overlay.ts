@@ -1,6 +1,7 @@
 /** Our own overlay over FUSE: a server process per mount. */
 import { join } from 'node:path';
 import type { MountBackend } from './backend.ts';
+import type { ServerRequest } from './fuse/handover.ts';
 import { startFuse } from './fuse/start.ts';
 import { checkFuse } from './fuse-requirements.ts';
 import type { MountOptions } from './mount-options.ts';
@@ -15,18 +16,17 @@ export const fuseBackend: MountBackend = {
     checkFuse({ caller, allowOther: options.allowOther === true, searchPath: env.PATH ?? '' });
     checkMergedOutsideLowers(directories);
   },
-  async mount({ options, namespace, holdDescriptors, recordFile, places, env }) {
+  async mount({ options, namespace, holdDescriptors, recordFile, places, env, serveHere }) {
     ensurePrivateDirectory(places.runtime);
+    const { foreground } = options;
+    const hold = holdDescriptors === undefined ? {} : { hold: holdDescriptors };
+    const request: ServerRequest = { options, namespace, recordFile, foreground, ...hold };
+    const logFile = env.GIT2DB_LOG_FILE || join(places.runtime, 'fuse.log');
     try {
-      const { pid, ended } = await startFuse({
-        options,
-        namespace,
-        recordFile,
-        foreground: options.foreground,
-        ...(holdDescriptors === undefined ? {} : { hold: holdDescriptors }),
-        ...(options.foreground ? {} : { logFile: env.GIT2DB_LOG_FILE || join(places.runtime, 'fuse.log') }),
-      });
-      return options.foreground ? { pid, ended } : { pid };
+      if (foreground) return await startFuse(request);
+      if (serveHere === undefined) return { pid: (await startFuse({ ...request, logFile })).pid };
+      await serveHere(request, logFile);
+      return { pid: process.pid, isServedHere: true };
     } catch (error) {
       clearWork(options);
       throw error;

@@ -4,7 +4,16 @@ import { EXIT_PIPE, EXIT_UNEXPECTED } from '../exit-codes.ts';
 import { restoreEnvironment } from '../node-start.ts';
 import { errnoOf, messageOf } from '../xet/errors.ts';
 import { readArguments } from './command-line.ts';
+import { ServingHere } from './fuse/serve-here.ts';
 import { runProgram } from './program.ts';
+import { takeWaitingShell } from './waiting-shell.ts';
+
+restoreEnvironment();
+const shell = takeWaitingShell();
+// Its thread begins beside all that has to be done before there is a mount.
+const serving = shell && new ServingHere();
+/** What could not be said, once there is a mount: it stays, and only the exit status tells. */
+let unsaid: number | undefined;
 
 /**
  * Writes are done when they return: `exec` turns this process into another one. It also spares opening
@@ -23,17 +32,31 @@ function writeSome(fd: number, bytes: Buffer): number {
     return writeSync(fd, bytes);
   } catch (error) {
     const errno = errnoOf(error);
+    if (errno === 'EAGAIN') {
+      // Somebody made the pipe non-blocking, and it is full.
+      Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
+      return 0;
+    }
     // A closed pipe (`| head`) ends the run without a word; nothing can be said on a lost stderr either.
-    if (errno === 'EPIPE' || (errno !== 'EAGAIN' && fd === 2)) process.exit(EXIT_PIPE);
-    if (errno !== 'EAGAIN') {
+    if (errno === 'EPIPE' || fd === 2) leave(EXIT_PIPE);
+    else {
       // A full disk, mostly. What was written is not all of the answer.
       sink(2).write(`git2db-mount: cannot write to standard output: ${messageOf(error)}\n`);
-      process.exit(EXIT_UNEXPECTED);
+      leave(EXIT_UNEXPECTED);
     }
-    // Somebody made the pipe non-blocking, and it is full.
-    Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 5);
-    return 0;
+    return bytes.length;
   }
+}
+
+/** Ends the run, unless that would end a mount. */
+function leave(code: number): void {
+  if (serving?.isServing) unsaid ??= code;
+  else exit(code);
+}
+
+function exit(code: number): never {
+  shell?.release(code);
+  process.exit(code);
 }
 
 function stopped(): Promise<void> {
@@ -42,10 +65,17 @@ function stopped(): Promise<void> {
   });
 }
 
-restoreEnvironment();
-
 // No `await` at the top level: the program is bundled as CommonJS, which starts faster.
-runProgram(readArguments(), { env: process.env, stdout: sink(1), stderr: sink(2), stopped }).then((code) => {
+runProgram(readArguments(), {
+  env: process.env,
+  stdout: sink(1),
+  stderr: sink(2),
+  stopped,
+  serveHere: serving && ((request, logFile) => serving.serve(request, logFile)),
+}).then((code) => {
   // All is written, and what a library may have left open need not be waited for.
-  process.exit(code);
+  if (!serving?.isServing) exit(code);
+  serving.detach();
+  // Whoever asked for the mount is gone: nobody knows of it.
+  if (shell?.release(unsaid ?? code) !== true) serving.end();
 });

@@ -10,6 +10,7 @@ import {
   concernsBackendOnly,
   loadBackend,
   type PlannedRequest,
+  type ServeHere,
 } from './backend.ts';
 import { type Caller, readCaller } from './caller.ts';
 import type { BackendName, MountOptions, XattrNamespace } from './mount-options.ts';
@@ -46,8 +47,12 @@ export interface MountResult extends BackendMount {
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 
-/** Mounts, or throws with nothing left behind. */
-export async function mountOverlay(options: MountOptions, env: Environment): Promise<MountResult> {
+/** Mounts, or throws with nothing left behind. `serveHere`: for a process that may stay as the server. */
+export async function mountOverlay(
+  options: MountOptions,
+  env: Environment,
+  serveHere?: ServeHere,
+): Promise<MountResult> {
   const caller = readCaller();
   const places = recordPlaces(env);
   const prepared = await prepareOrClear(options, places);
@@ -61,9 +66,10 @@ export async function mountOverlay(options: MountOptions, env: Environment): Pro
       isMergedEmpty: prepared.isMergedEmpty,
       places,
       env,
+      serveHere,
     } as const;
     const result = await mountByFirst(prepared, request, upper?.hold);
-    upper?.hold?.release();
+    if (result.isServedHere !== true) upper?.hold?.release();
     return result;
   } catch (error) {
     upper?.hold?.abandon();

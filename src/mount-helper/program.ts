@@ -1,6 +1,7 @@
 /** From the words of a command line to an exit code. Each command loads what it needs and no more. */
 import { EXIT_FALSE, EXIT_OK, EXIT_UNEXPECTED, exitCodeOf } from '../exit-codes.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
+import type { ServeHere } from './backend.ts';
 import { type CommandLine, parseCommandLine, usageLine } from './command-line.ts';
 import { BACKENDS, SHELLS } from './commands.ts';
 import type { MountResult } from './mount.ts';
@@ -16,6 +17,8 @@ export interface Host {
   readonly stderr: Sink;
   /** Resolves with the first SIGINT, SIGTERM or SIGHUP; until it is called these end the process. */
   readonly stopped: () => Promise<void>;
+  /** Where the process may stay to serve a mount. */
+  readonly serveHere?: ServeHere | undefined;
 }
 
 interface Context extends CommandLine {
@@ -106,7 +109,7 @@ async function mountAction(context: Context): Promise<number> {
   const options = parseMountOptions(words, currentDirectory());
   // From here on a signal means: end the mount, too.
   const stopped = options.foreground ? host.stopped() : undefined;
-  const mounted = await mountOverlay(options, host.env);
+  const mounted = await mountOverlay(options, host.env, host.serveHere);
   announce(mounted, report, json);
   if (stopped === undefined) return EXIT_OK;
   const { stayWithMount } = await import('./foreground.ts');

@@ -18,6 +18,7 @@ import { mountedRecord, readRecords, recordFile, writeRecord } from './mount-rec
 import { findMount, readMountTable } from './mount-table.ts';
 import { endVolatileAt } from './overlay/volatile-mark.ts';
 import { ownNamespaces } from './process-identity.ts';
+import { closeInherited } from './system/inherited.ts';
 import { MNT_DETACH, POLLERR, prctl, UMOUNT_NOFOLLOW, umount2 } from './system/kernel.ts';
 import { cString } from './system/libc.ts';
 import { decodeHolderRequest, type HolderAnswer, type HolderRequest, SOCKET_FD } from './userns-protocol.ts';
@@ -28,6 +29,7 @@ const SIGTERM = 15;
 const LOOK_AGAIN_MS = 250;
 
 async function main(): Promise<number> {
+  closeInherited();
   const request = decodeHolderRequest(readFileSync(SOCKET_FD, 'utf8'));
   let answer: HolderAnswer;
   try {

@@ -1,14 +1,14 @@
 /**
- * What the mounting command and the server tell each other: over a stream that the server has as
- * descriptor 3, one line of JSON each way. First the command:
+ * What the mounting command and a server in another process tell each other: over a stream that the server has
+ * as descriptor 3, one line of JSON each way. First the command:
  *
- *     {"options":{..},"namespace":"user","hasHold":true,"recordFile":"..","foreground":false}
+ *     {"options":{..},"namespace":"user","hold":[4,5],"recordFile":"..","foreground":false}
  *
  * then, once the mount answers or could not be made, the server, which then closes the stream:
  *
  *     {"ready":true,"device":"0:57"}    or    {"error":{"code":"MOUNT_FAILED","message":".."}}
  *
- * Descriptors 4 and 5 are the locks of the upper (`hasHold`): the server holds them as long as it lives.
+ * The descriptors in `hold` are the locks of the upper: the server holds them as long as it lives.
  */
 import { readSync, writeSync } from 'node:fs';
 import { type ErrorCode, Git2dbError, messageOf } from '../../xet/errors.ts';
@@ -21,8 +21,8 @@ export const HOLD_FDS = [4, 5] as const;
 export interface ServerRequest {
   readonly options: MountOptions;
   readonly namespace: XattrNamespace;
-  /** The locks of the upper are among the inherited descriptors. */
-  readonly hasHold: boolean;
+  /** The locks of the upper (`UpperHold.descriptors`), as the server's process has them. */
+  readonly hold?: readonly [stamp: number, upper: number];
   /** Removed when the mount has ended. */
   readonly recordFile?: string;
   /** The mounting command waits for the end: the server ends with it. */

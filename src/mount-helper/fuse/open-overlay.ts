@@ -16,7 +16,7 @@ import { EIO, errnoMessage } from '../system/errno.ts';
 import { fstatfs } from '../system/libc.ts';
 import { checkProc } from '../system/xattr.ts';
 import type { FileSystem } from './file-system.ts';
-import { HOLD_FDS, type ServerRequest } from './handover.ts';
+import type { ServerRequest } from './handover.ts';
 import { logLine } from './log.ts';
 import type { ServerServices } from './worker.ts';
 
@@ -30,7 +30,7 @@ const REPORT_AT_CLOSE = new Set([0x6969, 0xff534d42, 0xfe534d42, 0x01021997, 0x0
 export function openOverlay(request: ServerRequest, services: ServerServices): FileSystem {
   checkProc();
   const { options, namespace } = request;
-  const hold = request.hasHold ? adoptHold(options.work!, HOLD_FDS) : undefined;
+  const hold = request.hold && adoptHold(options.work!, request.hold);
   const isStamped = hold?.stamp.mknodFailed ?? stampSaysNames(options);
   // Then the kernel may read files of the lowers by itself.
   const isReadOnly = hold === undefined || options.readOnly;

@@ -1,7 +1,7 @@
 /**
- * The server process: one mount, from its making to its end. The main thread mounts, does slow work for
- * the thread that answers the kernel, and listens to signals; it never touches its own mount, which would
- * wait for the process itself.
+ * The server of one mount, from its making to its end. The main thread mounts, does slow work for the thread
+ * that answers the kernel, and listens to signals; once there is a mount it never touches it, which would wait
+ * for the process itself.
  *
  *     SIGTERM SIGINT SIGHUP   unmounts; while somebody uses the mount it is taken out of the tree and
  *                             served until they end. A second signal cuts them off. When the mount has
@@ -12,6 +12,7 @@ import { closeSync, rmSync } from 'node:fs';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { readMountTable } from '../mount-table.ts';
 import { errnoMessage } from '../system/errno.ts';
+import { closeInherited } from '../system/inherited.ts';
 import { prctl } from '../system/kernel.ts';
 import {
   describeError,
@@ -43,43 +44,70 @@ const SIGTERM = 15;
 /** How often a server that is to end looks whether anybody has a file open. */
 const LOOK_MS = 50;
 
+/** Who asked for the mount. One of these is called, once. */
+export interface Asker {
+  /** The mount answers. False when nobody wants it any more. */
+  ready(device: string): boolean;
+  /** There is no mount; nothing of it is left. */
+  refused(error: ServerError): void;
+}
+
+/** The command that started this process, at the other end of `handover.ts`. */
+const starter: Asker = {
+  ready(device) {
+    const isHeard = sendReport({ ready: true, device });
+    closeSync(HANDOVER_FD);
+    return isHeard;
+  },
+  refused(error) {
+    sendReport({ error });
+    process.exit(1);
+  },
+};
+
 /** Runs the server with its thread; the process ends with the mount. */
 export function runServer(thread: ServingThread): void {
   try {
-    const server = new Server(thread);
+    closeInherited();
     const request = receiveRequest();
     if (request === undefined) process.exit(1);
-    server.start(request);
+    new Server(thread, request, starter).start();
   } catch (error) {
-    sendReport({ error: describeError(error) });
-    process.exit(1);
+    starter.refused(describeError(error));
   }
 }
 
-class Server {
+export class Server {
   readonly #thread: ServingThread;
-  #request: ServerRequest | undefined;
+  readonly #request: ServerRequest;
+  readonly #asker: Asker;
   #mounted: MountedDevice | undefined;
   #device: string | undefined;
   #isReady = false;
   #hasFailed = false;
   #signals = 0;
 
-  constructor(thread: ServingThread) {
+  constructor(thread: ServingThread, request: ServerRequest, asker: Asker) {
     this.#thread = thread;
+    this.#request = request;
+    this.#asker = asker;
     thread.worker.on('message', (message: FromWorker) => this.#hear(message));
     thread.worker.on('error', (error) => void this.#fail(error));
     thread.worker.on('exit', () => void this.#fail(new Error('the serving thread has ended')));
   }
 
-  start(request: ServerRequest): void {
-    this.#request = request;
-    process.title = `git2db-mount ${request.options.merged.toString()}`;
+  start(): void {
+    const { options, foreground } = this.#request;
+    process.title = `git2db-mount ${options.merged.toString()}`;
     process.umask(0);
-    if (request.foreground) prctl(PR_SET_PDEATHSIG, SIGTERM);
-    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const)
-      process.on(signal, () => void this.#onSignal());
-    this.#tell({ open: encodeRequest(request) });
+    if (foreground) prctl(PR_SET_PDEATHSIG, SIGTERM);
+    for (const signal of ['SIGTERM', 'SIGINT', 'SIGHUP'] as const) process.on(signal, () => this.end());
+    this.#tell({ open: encodeRequest(this.#request) });
+  }
+
+  /** As a signal does. */
+  end(): void {
+    void this.#onSignal();
   }
 
   #tell(message: ToWorker): void {
@@ -102,7 +130,7 @@ class Server {
   }
 
   #mount(eventFd: number): void {
-    const { options } = this.#request!;
+    const { options } = this.#request;
     serveJobs(this.#thread.jobs, eventFd);
     try {
       this.#mounted = mountDevice(options);
@@ -123,24 +151,22 @@ class Server {
     raiseReadAhead(device, READ_AHEAD_KIB);
     this.#isReady = true;
     // Whoever asked for the mount is gone: nobody knows of it.
-    if (!sendReport({ ready: true, device })) void this.#onSignal();
-    closeSync(HANDOVER_FD);
+    if (!this.#asker.ready(device)) this.end();
   }
 
   /** There is to be no mount, or not this one. */
   async #refuse(error: ServerError): Promise<void> {
     this.#hasFailed = true;
     await this.#unmount(true);
-    sendReport({ error });
-    process.exit(1);
+    this.#asker.refused(error);
   }
 
   /** The worker is gone, or never served: the mount is cleared rather than left dead. */
   async #fail(error: unknown): Promise<void> {
     if (this.#hasFailed) return;
+    if (!this.#isReady) return this.#refuse(describeError(error));
     this.#hasFailed = true;
     logLine('the server ends', error);
-    if (!this.#isReady) sendReport({ error: describeError(error) });
     await this.#unmount(true);
     this.#end(1);
   }
@@ -176,7 +202,7 @@ class Server {
 
   async #unmount(lazily: boolean): Promise<number> {
     if (this.#mounted === undefined) return 0;
-    return unmountDevice(this.#request!.options.merged, this.#device, this.#mounted.mountedBy, { lazily });
+    return unmountDevice(this.#request.options.merged, this.#device, this.#mounted.mountedBy, { lazily });
   }
 
   #end(code: number): never {
@@ -185,7 +211,7 @@ class Server {
   }
 
   #removeRecord(): void {
-    const recordFile = this.#request?.recordFile;
+    const { recordFile } = this.#request;
     if (recordFile !== undefined) rmSync(recordFile, { force: true });
   }
 }

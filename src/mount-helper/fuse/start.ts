@@ -4,11 +4,11 @@ import { closeSync, openSync } from 'node:fs';
 import type { Duplex } from 'node:stream';
 import { fileURLToPath } from 'node:url';
 import { Git2dbError } from '../../xet/errors.ts';
-import { encodeRequest, HANDOVER_FD, type ServerReport, type ServerRequest } from './handover.ts';
+import { encodeRequest, HANDOVER_FD, HOLD_FDS, type ServerReport, type ServerRequest } from './handover.ts';
 import { serverProgram } from './programs.ts';
 
-export interface FuseStart extends Omit<ServerRequest, 'hasHold'> {
-  /** The locks of the upper (`UpperHold.descriptors`); the server holds on to them. */
+export interface FuseStart extends ServerRequest {
+  /** The locks of the upper, as this process has them; the server inherits them. */
   readonly hold?: readonly [stamp: number, upper: number];
   /** What the server has to say later is added there; undefined: nowhere, or the terminal with `foreground`. */
   readonly logFile?: string;
@@ -34,7 +34,7 @@ const FORWARDED = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
 
 /** Resolves when the mount answers; rejects with the server's error when it could not be made. */
 export async function startFuse({ hold, logFile, program, ...rest }: FuseStart): Promise<FuseServer> {
-  const request: ServerRequest = { ...rest, hasHold: hold !== undefined };
+  const request: ServerRequest = hold === undefined ? rest : { ...rest, hold: HOLD_FDS };
   const logFd = logFile === undefined ? undefined : openSync(logFile, 'a', 0o600);
   const errors = logFd ?? (request.foreground ? 'inherit' : 'ignore');
   const child = spawn(process.execPath, [...SERVER_FLAGS, fileURLToPath(program ?? serverProgram())], {

@@ -64,6 +64,8 @@ const calls = bindAll({
   unshare: 'int unshare(int)',
   setns: 'int setns(int, int)',
   close: 'int close(int)',
+  dup2: 'int dup2(int, int)',
+  setsid: 'int setsid()',
   // Libraries have these two by name only since glibc 2.36.
   openTree: 'int64_t syscall(int64_t, int, const void*, uint32_t)',
   mountSetattr: 'int64_t syscall(int64_t, int, const void*, uint32_t, void*, uint64_t)',
@@ -88,6 +90,16 @@ export function umount2(target: CString, flags: number): number {
 /** The same on a thread of libuv's pool: a server must not wait for its own mount in the thread that serves. */
 export function umount2Async(target: CString, flags: number): Promise<number> {
   return callAsync('int umount2(const void*, int)', target, flags).finally(() => target.length);
+}
+
+/** Makes `to` another descriptor of what `from` is; it stays open when another program is executed. */
+export function dup2(from: number, to: number): number {
+  return result(calls.dup2(from, to));
+}
+
+/** A session of its own, without a terminal. EPERM for the leader of a process group. */
+export function setsid(): number {
+  return result(calls.setsid());
 }
 
 /** A descriptor whose 8-byte reads and writes are a counter; `flags`: EFD_*. */

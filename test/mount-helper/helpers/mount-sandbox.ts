@@ -8,7 +8,7 @@ import { once } from 'node:events';
 import { chmodSync, chownSync, mkdirSync, mkdtempSync, readFileSync, realpathSync } from 'node:fs';
 import { rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import type { ExecutionContext } from 'ava';
 import { openDevFuse } from './dev-fuse.ts';
 import { bytes, Driver, errnoOf, type Run, type SystemCalls, type TreeEntry } from './driver.ts';
@@ -92,7 +92,8 @@ export class MountSandbox {
     this.merged = join(dir, 'merged');
     this.isReadOnly = isReadOnly;
     this.env = {
-      PATH: process.env.PATH,
+      // The node that runs this is the one that the program finds.
+      PATH: `${dirname(process.execPath)}:${process.env.PATH}`,
       HOME: join(dir, 'home'),
       XDG_RUNTIME_DIR: join(dir, 'run'),
       TMPDIR: join(dir, 'tmp'),
@@ -159,7 +160,12 @@ export class MountSandbox {
 
   async tryMount(options: readonly string[] = [], words: readonly string[] = []): Promise<Run> {
     await this.prepare();
-    return this.runAs(this.mountCommand(options, words));
+    return this.runAs(this.#asPeopleDo(this.mountCommand(options, words)));
+  }
+
+  /** The program by itself: it begins with some lines of sh. */
+  #asPeopleDo(command: readonly string[]): readonly string[] {
+    return command[0] === process.execPath ? command.slice(1) : command;
   }
 
   /** What has to be done once before a mount: notes the state of the lower layers, opens /dev/fuse. */

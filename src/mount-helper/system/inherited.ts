@@ -1,0 +1,30 @@
+/** Descriptors that a process has from whoever started it, without knowing of them. */
+import { closeSync, readdirSync, readFileSync } from 'node:fs';
+
+const O_CLOEXEC = 0o2000000;
+
+/**
+ * Closes those above the standard streams, for a process that outlives its command: a lock or a pipe of the caller's
+ * would stay with it. They are told from our own by that flag, which Node sets on all that it opens; of those that it
+ * finds when it starts it sets it on the lowest sixteen.
+ */
+export function closeInherited(): void {
+  try {
+    for (const name of readdirSync('/proc/self/fd')) {
+      const fd = Number(name);
+      if (fd > 2 && isKeptOnExec(fd)) closeSync(fd);
+    }
+  } catch {
+    // Without /proc they stay, as they do with any other program.
+  }
+}
+
+function isKeptOnExec(fd: number): boolean {
+  try {
+    const flags = /^flags:\s*([0-7]+)$/m.exec(readFileSync(`/proc/self/fdinfo/${fd}`, 'latin1'))?.[1];
+    return flags !== undefined && (Number.parseInt(flags, 8) & O_CLOEXEC) === 0;
+  } catch {
+    // The descriptor of the listing itself.
+    return false;
+  }
+}
