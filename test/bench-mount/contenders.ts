@@ -38,9 +38,9 @@ function ours(
     missing: (existsSync(PROGRAM) ? undefined : `${PROGRAM} is not built`) ?? missing,
     command: (place) => {
       const options = [layers(place), ...more].join(',');
-      return [process.execPath, PROGRAM, '--backend', backend, '-o', options, place.merged];
+      return [PROGRAM, '--backend', backend, '-o', options, place.merged];
     },
-    unmount: ({ merged }) => [process.execPath, PROGRAM, 'umount', merged],
+    unmount: ({ merged }) => [PROGRAM, 'umount', merged],
   };
 }
 
