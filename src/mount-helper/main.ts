@@ -4,14 +4,16 @@ import { EXIT_PIPE, EXIT_UNEXPECTED } from '../exit-codes.ts';
 import { restoreEnvironment } from '../node-start.ts';
 import { errnoOf, messageOf } from '../xet/errors.ts';
 import { readArguments } from './command-line.ts';
-import { ServingHere } from './fuse/serve-here.ts';
+import type { ServingHere } from './fuse/serve-here.ts';
 import { runProgram } from './program.ts';
 import { takeWaitingShell } from './waiting-shell.ts';
 
 restoreEnvironment();
 const shell = takeWaitingShell();
+let serving: ServingHere | undefined;
 // Its thread begins beside all that has to be done before there is a mount.
-const serving = shell && new ServingHere();
+const beginning =
+  shell && import('./fuse/serve-here.ts').then((module) => (serving = new module.ServingHere()));
 /** What could not be said, once there is a mount: it stays, and only the exit status tells. */
 let unsaid: number | undefined;
 
@@ -71,10 +73,10 @@ runProgram(readArguments(), {
   stdout: sink(1),
   stderr: sink(2),
   stopped,
-  serveHere: serving && ((request, logFile) => serving.serve(request, logFile)),
+  serveHere: beginning && (async (request, logFile) => (await beginning).serve(request, logFile)),
 }).then((code) => {
   // All is written, and what a library may have left open need not be waited for.
-  if (!serving?.isServing) exit(code);
+  if (!serving?.isServing) return exit(code);
   serving.detach();
   // Whoever asked for the mount is gone: nobody knows of it.
   if (shell?.release(unsaid ?? code) !== true) serving.end();
