@@ -216,7 +216,7 @@ async function makeCaches(bin) {
   try {
     for (const args of [
       [script, '--try', scratch, JSON.stringify(ORDINARY), ...git2db],
-      [script, ...files('git2db-mount')],
+      [script, '--all', ...files('git2db-mount')],
       [script, '--load', ...files('git2db-http')],
       [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
     ]) {
