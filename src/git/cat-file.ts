@@ -117,6 +117,7 @@ class Reader {
   readonly #terminator: number;
   readonly #answers: AnswerReader;
   #ended: { readonly error: unknown } | undefined;
+  #isCorked = false;
 
   constructor(running: RunningGit, terminator: number) {
     this.#running = running;
@@ -179,10 +180,18 @@ class Reader {
     }
     this.#answers.expect(question);
     const { stdin } = this.#running;
-    // Questions that are asked one after the other go in one system call.
-    stdin?.cork();
-    stdin?.write(Buffer.concat([question.name, Buffer.of(this.#terminator)]));
-    process.nextTick(() => stdin?.uncork());
+    if (stdin === null) return;
+    // Questions that are asked one after the other, or by a loop that waits for names in between, go in one
+    // system call.
+    if (!this.#isCorked) {
+      this.#isCorked = true;
+      stdin.cork();
+      setImmediate(() => {
+        this.#isCorked = false;
+        stdin.uncork();
+      });
+    }
+    stdin.write(Buffer.concat([question.name, Buffer.of(this.#terminator)]));
   }
 
   #fail(error: unknown): void {

@@ -83,21 +83,24 @@ async function pushGroup(
   range: PushedRange,
   options: PushContentOptions,
 ): Promise<PushContentResult> {
-  const { remote, url, env, signal } = options;
+  const { remote, env, signal } = options;
+  const url = options.url ?? (await remotes.git.url(remote, 'push'));
   const found = new Map<string, PushedPointer>();
+  let isOpening = options.dryRun || isHubUrl(url, env);
   for await (const pushed of pushedPointers(remotes.git.repository, { ...range, env, signal })) {
     const { pointer } = pushed;
     if (pointer.size === 0) continue;
     const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : pointer.hash;
     if (!found.has(key)) found.set(key, pushed);
+    if (isOpening || pointer.kind === 'lfs') continue;
+    // It is needed now, and answers while git's history is still being read. A failure is told when it is used.
+    isOpening = true;
+    remotes.open(remote, 'push', url, range.tips[0]).catch(() => {});
   }
   const pointers = [...found.values()];
   if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
   // Awaited here: the remotes are closed when this function is left.
-  return await new ContentPush(remotes, range.tips[0], options).run(
-    pointers,
-    url ?? (await remotes.git.url(remote, 'push')),
-  );
+  return await new ContentPush(remotes, range.tips[0], options).run(pointers, url);
 }
 
 /** A file that went to several places is told of once: by the worst that happened to it. */
