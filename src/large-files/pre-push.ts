@@ -9,6 +9,7 @@
 import { Git2dbError } from '../xet/errors.ts';
 import { GitRemotes } from './git-remotes.ts';
 import { type PushContentOptions, type PushContentResult, pushContent, trackingOids } from './push.ts';
+import { SKIP_PUSH } from './skip-push.ts';
 
 export interface RefUpdate {
   readonly localRef: string;
@@ -20,12 +21,6 @@ export interface RefUpdate {
 }
 
 const ZEROS = /^0+$/;
-
-/**
- * In the environment of git: what the hook has not to look after. `1`: nothing at all; else object ids with blanks
- * between them, whose content whoever started git has sent.
- */
-export const SKIP_PUSH = 'GIT2DB_SKIP_PUSH';
 
 /** The updates that are left to the hook. */
 export function updatesToSee(updates: readonly RefUpdate[], env: NodeJS.ProcessEnv): readonly RefUpdate[] {

@@ -6,7 +6,7 @@
  *     Done
  */
 import { checkFullRefName, fullRefName, whyNoRefName } from '../../git/ref-name.ts';
-import { SKIP_PUSH } from '../../large-files/pre-push.ts';
+import { SKIP_PUSH } from '../../large-files/skip-push.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
 import { currentBranch } from './commit.ts';
