@@ -13,37 +13,46 @@ const MAX_WAITING = 6;
 
 export interface RecordQuestion {
   readonly id: number;
-  /** In shared memory, and not to be changed before the answer. */
-  readonly bytes: Uint8Array;
+  /** Goes to the thread, and comes back with the answer: copying into memory that is shared takes 15 times as long. */
+  readonly buffer: ArrayBuffer;
   /** As `hashRecords` takes them. */
   readonly places: Uint32Array;
 }
 
-/** Without hashes where there is something wrong. */
 export interface RecordAnswer {
   readonly id: number;
-  readonly hashes?: Uint8Array;
+  readonly buffer: ArrayBuffer;
+  /** None where there is something wrong. */
+  readonly hashes?: Uint8Array | undefined;
 }
+
+/** The bytes, back again, and the hashes of their records; none where one of them is damaged. */
+export type HashedBeside = Pick<RecordAnswer, 'buffer' | 'hashes'>;
 
 let hashedSoFar = 0;
 let thread: RecordThread | undefined;
 
 /**
- * The hashes of records in shared memory, as `hashRecords` gives them; undefined, at once or later, where the
- * caller has to hash them: there is no thread, it is late, or one of them is damaged.
+ * Whether `hashBeside` would take so many bytes now: there is enough to hash for a thread, it is there, and it is not
+ * late.
  */
-export function hashBeside(
-  bytes: Uint8Array,
-  places: Uint32Array,
-): Promise<Uint8Array | undefined> | undefined {
-  hashedSoFar += bytes.length;
-  if (hashedSoFar < HASHED_BEFORE || availableParallelism() < 2) return undefined;
+export function canHashBeside(bytes: number): boolean {
+  hashedSoFar += bytes;
+  if (hashedSoFar < HASHED_BEFORE || availableParallelism() < 2) return false;
   thread ??= new RecordThread();
-  return thread.ask(bytes, places);
+  return thread.isFree;
+}
+
+/**
+ * Has the records in `buffer` hashed, which is gone until the answer is there; undefined, and the buffer as it was,
+ * where the caller has to hash them. Rejects when the thread has ended, and the bytes with it.
+ */
+export function hashBeside(buffer: ArrayBuffer, places: Uint32Array): Promise<HashedBeside> | undefined {
+  return thread?.isFree ? thread.ask(buffer, places) : undefined;
 }
 
 class RecordThread {
-  readonly #waiting = new Map<number, (hashes: Uint8Array | undefined) => void>();
+  readonly #waiting = new Map<number, (answer: RecordAnswer | undefined) => void>();
   #worker: Worker | undefined;
   #isReady = false;
   #lastId = 0;
@@ -57,27 +66,33 @@ class RecordThread {
     this.#worker.on('online', () => {
       this.#isReady = true;
     });
-    this.#worker.on('message', ({ id, hashes }: RecordAnswer) => this.#answer(id, hashes));
+    this.#worker.on('message', (answer: RecordAnswer) => this.#answer(answer.id, answer));
     this.#worker.on('error', () => this.#end());
     this.#worker.on('exit', () => this.#end());
   }
 
-  ask(bytes: Uint8Array, places: Uint32Array): Promise<Uint8Array | undefined> | undefined {
-    if (!this.#isReady || this.#waiting.size >= MAX_WAITING) return undefined;
+  get isFree(): boolean {
+    return this.#isReady && this.#waiting.size < MAX_WAITING;
+  }
+
+  ask(buffer: ArrayBuffer, places: Uint32Array): Promise<HashedBeside> {
     const id = ++this.#lastId;
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       // While it is asked it keeps the process alive, which otherwise ends without it.
       if (this.#waiting.size === 0) this.#worker?.ref();
-      this.#waiting.set(id, resolve);
-      this.#worker?.postMessage({ id, bytes, places } satisfies RecordQuestion);
+      this.#waiting.set(id, (answer) => {
+        if (answer === undefined) reject(new Error('the thread that hashes what comes in has ended'));
+        else resolve(answer);
+      });
+      this.#worker?.postMessage({ id, buffer, places } satisfies RecordQuestion, [buffer]);
     });
   }
 
-  #answer(id: number, hashes: Uint8Array | undefined): void {
+  #answer(id: number, answer: RecordAnswer | undefined): void {
     const resolve = this.#waiting.get(id);
     this.#waiting.delete(id);
     if (this.#waiting.size === 0) this.#worker?.unref();
-    resolve?.(hashes);
+    resolve?.(answer);
   }
 
   #end(): void {

@@ -5,12 +5,12 @@ import type { RecordAnswer, RecordQuestion } from './record-thread.ts';
 
 const port = parentPort!;
 
-port.on('message', ({ id, bytes, places }: RecordQuestion) => {
-  let answer: RecordAnswer = { id };
+port.on('message', ({ id, buffer, places }: RecordQuestion) => {
+  let hashes: Uint8Array | undefined;
   try {
-    answer = { id, hashes: hashRecords(bytes, places, (_, error) => error) };
+    hashes = hashRecords(new Uint8Array(buffer), places, (_, error) => error);
   } catch {
     // Whoever asked finds out what is wrong.
   }
-  port.postMessage(answer);
+  port.postMessage({ id, buffer, hashes } satisfies RecordAnswer, [buffer]);
 });

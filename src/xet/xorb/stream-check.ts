@@ -2,14 +2,14 @@
  * Checks a xorb while it comes: every record is decoded and hashed, and the xorb's name is the root over all of
  * them. Of a xorb that is not what it says nothing is ever stored.
  *
- * Records are taken in two buffers by turns: what is in one is hashed, beside this thread if there is much of it,
- * and goes to `sink`, while the other one is filled. Memory is these and the lists. A footer is compared with what
- * was computed, and left out.
+ * Records are taken in three buffers by turns: what is in one goes to `sink` and is hashed, beside this thread if there
+ * is much of it, while the others are filled. Memory is these and the lists. A footer is compared with what was
+ * computed, and left out.
  */
 import { FormatError, Git2dbError } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual } from '../hash/xet-hash.ts';
-import { hashBeside } from '../parallel/record-thread.ts';
+import { canHashBeside, hashBeside } from '../parallel/record-thread.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from './chunk-record.ts';
 import {
   decodeFooter,
@@ -23,6 +23,7 @@ import {
 import { hashRecords, PLACE_WORDS } from './record-hashes.ts';
 
 const BUFFER_SIZE = 1 << 20;
+const BUFFERS = 3;
 
 /** A full xorb of incompressible chunks exceeds the limit by the record headers. */
 const MAX_RECORD_BYTES = MAX_XORB_BYTES + CHUNK_HEADER_SIZE * MAX_XORB_CHUNKS;
@@ -32,8 +33,8 @@ export const MAX_XORB_UPLOAD: number = MAX_RECORD_BYTES + MAX_FOOTER_LENGTH;
 
 /** Records one after the other, and the beginning of the next. */
 interface Batch {
-  /** Shared with the thread that hashes. */
-  readonly buffer: Buffer;
+  /** All of an ArrayBuffer: the thread that hashes takes it, and gives it back. */
+  buffer: Buffer;
   filled: number;
   /** Bytes of whole records. */
   whole: number;
@@ -46,7 +47,8 @@ interface Batch {
 export class XorbCheck {
   readonly #sink: (records: Uint8Array) => Promise<void>;
   #batch: Batch = newBatch();
-  #other: Batch = newBatch();
+  /** The one that comes next is the first. */
+  readonly #others: Batch[] = [];
   /** Where the batch begins among the records of the xorb. */
   #start = 0;
   #sunk: Promise<void> = Promise.resolve();
@@ -112,7 +114,7 @@ export class XorbCheck {
     if (count === 0)
       throw new FormatError('INVALID_XORB', 'a xorb has at least one chunk, this one has none', 0);
     if (this.#batch.whole > 0) await this.#turnOver();
-    await this.#other.done;
+    for (const { done } of this.#others) await done;
     const hashes = new Uint8Array(count * HASH_SIZE);
     Buffer.concat(this.#hashes).copy(hashes);
     const rawEnds = Uint32Array.from(this.#rawEnds);
@@ -133,7 +135,7 @@ export class XorbCheck {
   /** For whoever gives up, or has finished: resolves when the sink is not called any more. */
   async settle(): Promise<void> {
     this.#isOver = true;
-    await Promise.allSettled([this.#batch.done, this.#other.done, this.#sunk]);
+    await Promise.allSettled([...this.#others.map(({ done }) => done), this.#sunk]);
   }
 
   #findRecords(batch: Batch): void {
@@ -163,7 +165,8 @@ export class XorbCheck {
 
   /** Has the batch done with, and begins the next with what follows its records. */
   async #turnOver(): Promise<void> {
-    const [batch, next] = [this.#batch, this.#other];
+    const batch = this.#batch;
+    const next = this.#others.length < BUFFERS - 1 ? newBatch() : (this.#others[0] as Batch);
     await next.done;
     next.filled = batch.buffer.copy(next.buffer, 0, batch.whole, batch.filled);
     next.whole = 0;
@@ -172,10 +175,13 @@ export class XorbCheck {
     // Whoever waits for it is told.
     batch.done.catch(() => {});
     this.#start += batch.whole;
-    [this.#batch, this.#other] = [next, batch];
+    if (next === this.#others[0]) this.#others.shift();
+    this.#others.push(batch);
+    this.#batch = next;
   }
 
-  async #process({ buffer, whole, places }: Batch): Promise<void> {
+  async #process(batch: Batch): Promise<void> {
+    const { buffer, whole, places } = batch;
     const records = buffer.subarray(0, whole);
     const [start, number] = [this.#start, this.#hashes.push(new Uint8Array(0)) - 1];
     const first = this.#recordEnds.length - places.length / PLACE_WORDS;
@@ -191,10 +197,16 @@ export class XorbCheck {
             { cause: error },
           )
         : error;
-    const beside = hashBeside(records, words);
-    const here = beside === undefined ? hashRecords(records, words, refuse) : undefined;
-    const [theirs] = await Promise.all([beside, this.#sunk]);
-    this.#hashes[number] = here ?? theirs ?? hashRecords(records, words, refuse);
+    let hashes = canHashBeside(whole) ? undefined : hashRecords(records, words, refuse);
+    await this.#sunk;
+    // From here on nobody else needs the buffer.
+    const beside = hashes === undefined ? hashBeside(buffer.buffer as ArrayBuffer, words) : undefined;
+    if (beside !== undefined) {
+      const answer = await beside;
+      batch.buffer = Buffer.from(answer.buffer);
+      hashes = answer.hashes;
+    }
+    this.#hashes[number] = hashes ?? hashRecords(batch.buffer.subarray(0, whole), words, refuse);
   }
 
   #checkLimits(): void {
@@ -233,7 +245,7 @@ export class XorbCheck {
 }
 
 function newBatch(): Batch {
-  const buffer = Buffer.from(new SharedArrayBuffer(BUFFER_SIZE));
+  const buffer = Buffer.from(new ArrayBuffer(BUFFER_SIZE));
   return { buffer, filled: 0, whole: 0, places: [], done: Promise.resolve() };
 }
 
