@@ -33,6 +33,7 @@ import { runTransaction, type Transaction, type TransactionOptions } from './tra
 import { type RegistryFinding, verifyRegistry } from './verify.ts';
 import { type RegistryEvent, type WatchOptions, watchRegistry } from './watch.ts';
 import type { WorktreeHome } from './worktree/driver.ts';
+import { keepSpareSpace } from './worktree/spare-space.ts';
 
 export interface OpenOptions {
   /** Resolved settings; loaded for the current directory unless given. */
@@ -333,6 +334,7 @@ export class Git2DB implements AsyncDisposable, RecordSink {
       throw error;
     }
     await committed?.();
+    keepSpareSpace(this.home);
     return record;
   }
 

@@ -55,17 +55,38 @@ test('worktrees without a path lie below the whole name of their repository, and
   t.deepEqual(readdirSync(join(root, 'worktrees')), ['two']);
 });
 
-test('removing an adopted repository names the worktrees that stay, and they can be removed once it is back', async (t) => {
-  const { root, upstream, run, json } = await registryWithClone(t);
+test('an adopted repository goes with the worktrees made for it, unless they hold what would be lost', async (t) => {
+  const { root, upstream, run, json, attempt } = await registryWithClone(t);
   await run('register', upstream, '--name', 'adopted');
+  writeFileSync(join(upstream, 'untracked'), 'its own');
   const { path } = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
-  const report = await json('remove', 'adopted', '--force');
-  t.deepEqual(report.keeps, [upstream, path]);
-  t.regex(report.notes.join(), /register it again/);
-  t.true(existsSync(join(path, 'a.txt')));
-  await run('register', upstream, '--name', 'adopted');
-  await run('worktree', 'remove', 'adopted', 'topic');
+  writeFileSync(join(path, 'new'), 'x');
+  const refused = await attempt('remove', 'adopted', '--json');
+  t.is(refused.code, 8, refused.stderr);
+  t.regex(refused.stderr, /topic: untracked files: new/);
+  t.deepEqual(JSON.parse(refused.stdout).deletes, [path]);
+  t.true(existsSync(join(path, 'new')));
+  rmSync(join(path, 'new'));
+  const report = await json('remove', 'adopted');
+  t.like(report, { removed: true, deletes: [path], keeps: [upstream] });
   t.false(existsSync(join(root, 'worktrees')));
+  t.true(existsSync(join(upstream, 'untracked')));
+  t.deepEqual(
+    readdirSync(join(upstream, '.git')).filter((name) => name === 'worktrees'),
+    [],
+  );
+  t.deepEqual((await json('verify')).findings, []);
+  await run('register', upstream, '--name', 'adopted');
+  const again = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
+  writeFileSync(join(again.path, 'new'), 'x');
+  await run('remove', 'adopted', '--force');
+  t.false(existsSync(again.path));
+  await run('register', upstream, '--name', 'adopted');
+  const left = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
+  rmSync(join(upstream, '.git', 'HEAD'));
+  const gone = await json('remove', 'adopted');
+  t.deepEqual(gone.keeps, [upstream, left.path]);
+  t.regex(gone.notes.join(), /stays; what was changed in it is in .*\.git2db\/worktrees\/topic-/);
 });
 
 test('a worktree has the driver that is configured, unless another is asked for', async (t) => {
