@@ -23,6 +23,7 @@ import {
   gitStream,
 } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
+import { tellFullDisk } from './full-disk.ts';
 import type { GitManager } from './git-manager.ts';
 import { type ConfigPair, configEnvironment, trustSettings } from './trust.ts';
 
@@ -156,7 +157,7 @@ class Place implements GitPlace {
     try {
       return await git([...this.#where.prefix, ...args], { ...run, ...inputOf(options) });
     } catch (error) {
-      throw classified(error);
+      throw tellFullDisk(classified(error), [this.gitDir, this.workTree]);
     }
   }
 
