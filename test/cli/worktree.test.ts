@@ -234,3 +234,47 @@ const { missing: noFuse } = subjectNamed('fuse');
     t.is(readFileSync(join(path, 'd/b.txt'), 'utf8'), 'b\n');
   },
 );
+
+test('a worktree that has lost its directory in the repository, or parts of its own, is told, mended or removed', async (t) => {
+  const { root, run, json, attempt } = await registryWithClone(t);
+  const repository = join(root, 'repos/model');
+  const { path } = await json('worktree', 'add', 'model', 'topic', '--driver', 'vfs');
+  rmSync(join(repository, '.git/worktrees'), { recursive: true });
+  const { stdout, code } = await attempt('verify', '--json');
+  t.is(code, 1);
+  t.like(JSON.parse(stdout).findings[0], { code: 'broken-worktree', path });
+  t.is((await attempt('repair')).code, 1);
+  t.is((await attempt('worktree', 'remove', 'model', path)).code, 64);
+  await run('worktree', 'remove', 'model', path, '--force');
+  t.false(existsSync(path));
+  t.deepEqual((await json('verify')).findings, []);
+  // A registry that has lost its metadata is found from below all the same.
+  rmSync(join(root, '.git2db/metadata.json'));
+  const restored = await cli(['repair'], { cwd: repository });
+  t.is(restored.code, 0, restored.stderr);
+  t.true(existsSync(join(root, '.git2db/metadata.json')));
+});
+
+(missing === undefined ? test : test.skip)(
+  'a work directory that is gone is made again; an upper that is gone is never taken for an empty one',
+  async (t) => {
+    const registry = await registryWithClone(t);
+    const { root, run, json, attempt } = registry;
+    await removeAll(t, registry);
+    const { id, path } = await json('worktree', 'add', 'model', 'topic', '--driver', 'overlay2');
+    writeFileSync(join(path, 'mine'), 'work');
+    const parts = join(root, '.git2db/worktrees', id);
+    await unmountTree(path, process.env);
+    rmSync(join(parts, 'work'), { recursive: true });
+    await run('repair');
+    t.is(readFileSync(join(path, 'mine'), 'utf8'), 'work');
+    await unmountTree(path, process.env);
+    rmSync(join(parts, 'upper'), { recursive: true });
+    const { code, stderr } = await attempt('repair');
+    t.is(code, 1);
+    t.regex(stderr, /upper is gone/);
+    t.false(existsSync(join(parts, 'upper')));
+    await run('worktree', 'remove', 'model', path, '--force');
+    t.false(existsSync(parts));
+  },
+);
