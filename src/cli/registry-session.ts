@@ -121,7 +121,10 @@ export function registryDirectory(choice: RegistryChoice, { cwd, env }: CommandC
     );
   }
   for (let directory = resolve(cwd); ; directory = dirname(directory)) {
-    if (existsSync(join(directory, '.git2db', 'metadata.json'))) return directory;
+    // Without the first of these it is a registry to be repaired.
+    const own = join(directory, '.git2db');
+    if (['metadata.json', 'metadata.previous.json'].some((name) => existsSync(join(own, name))))
+      return directory;
     if (directory === dirname(directory)) break;
   }
   throw new Git2dbError(

@@ -9,7 +9,7 @@ import { type ErrorCode, Git2dbError } from '../xet/errors.ts';
 type Rule = readonly [code: ErrorCode, text: RegExp];
 
 const RULES: readonly Rule[] = [
-  ['DISK_FULL', /No space left on device|Disk quota exceeded/],
+  ['DISK_FULL', /No space left on device|Disk quota exceeded|Out of diskspace/],
   ['OWNER_DUBIOUS', /detected dubious ownership in repository|unsafe repository \('.*' is owned by/],
   // Of remotes. A wrong address is not mended by waiting, nor by other credentials.
   [

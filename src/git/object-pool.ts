@@ -8,7 +8,9 @@
  * changed, the next question goes to a new process. Idle processes end by themselves and never keep
  * this one alive.
  */
+
 import { availableParallelism } from 'node:os';
+import { guardMethods } from '../arguments.ts';
 import { BatchEnded, type BatchMode, BatchProcess } from './batch-process.ts';
 import type { GitArg } from './byte-words.ts';
 import type { GitObject, ObjectHeader } from './cat-file.ts';
@@ -351,3 +353,9 @@ function batchSize(bytesEach: number): number {
     Math.min(LARGEST_BATCH, Math.floor(BATCH_BYTES / Math.max(1, bytesEach))),
   );
 }
+
+guardMethods(
+  ObjectPool,
+  { info: ['name:text|bytes'], read: ['name:text|bytes', 'options?'], open: ['name:text|bytes', 'options?'] },
+  { readMany: ['names:iterable', 'options?'] },
+);

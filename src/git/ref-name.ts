@@ -9,6 +9,8 @@ const LONGEST_COMPONENT = 250;
 
 /** Why `name` (`refs/heads/x`, or a short name such as `x/y`) is no name for a ref; undefined when it is one. */
 export function whyNoRefName(name: string): string | undefined {
+  // Of what came in an object, nobody has looked at the type.
+  if (typeof name !== 'string') return 'it is no text';
   if (name === '') return 'it is empty';
   if (name === '@') return 'it is "@"';
   if (name.startsWith('-')) return 'it begins with "-"';
@@ -67,19 +69,21 @@ export function checkFullRefName(name: string): string {
  */
 export function checkRevision(text: string, what = 'a revision'): string {
   const why =
-    text === ''
-      ? 'found nothing'
-      : text.startsWith('-')
-        ? 'it begins with "-"'
-        : /[\0\n]/.test(text)
-          ? 'it holds a NUL or a newline'
-          : text.length > 4096
-            ? 'it is longer than 4096 characters'
-            : undefined;
+    typeof text !== 'string'
+      ? 'it is no text'
+      : text === ''
+        ? 'found nothing'
+        : text.startsWith('-')
+          ? 'it begins with "-"'
+          : /[\0\n]/.test(text)
+            ? 'it holds a NUL or a newline'
+            : text.length > 4096
+              ? 'it is longer than 4096 characters'
+              : undefined;
   if (why === undefined) return text;
   throw new Git2dbError(
     'REF_INVALID',
-    `expected ${what}, found ${JSON.stringify(text.slice(0, 100))}: ${why}`,
+    `expected ${what}, found ${JSON.stringify(String(text).slice(0, 100))}: ${why}`,
     { data: { name: text } },
   );
 }

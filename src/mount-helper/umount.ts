@@ -210,7 +210,7 @@ async function endFuse(
     if (wereTold && record?.options.volatile === true) note = settleVolatile(record.options);
   }
   if (record !== undefined) {
-    clearLeftWork(record.options);
+    clearLeftWork(record);
     removeRecord(places, record.id);
   }
   return note;
@@ -274,6 +274,7 @@ async function endDetached(
     throw busy(listed, `${showPath(merged)} is unmounted already and still used by ${who}; ${hint}`);
   }
   for (const process of users) await endProcess(process);
+  if (backend === 'fuse') clearLeftWork(record!);
   removeRecord(places, record!.id);
   return undefined;
 }

@@ -8,8 +8,10 @@
  * and the others get it. The repository is made in a directory of its own and appears, complete, by one
  * rename together with its entry in the metadata.
  */
+
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { checkArguments } from '../arguments.ts';
 import { makeDirectories } from '../make-directories.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { StoreLayout } from '../xet/store/layout.ts';
@@ -158,6 +160,7 @@ async function cloneIntoRegistry(
   url: string,
   given: CloneOptions,
 ): Promise<RepositoryRecord> {
+  checkArguments('clone', ['url', 'options?'], [url, given]);
   const options = checkCloneOptions(given);
   const { signal, progress } = options;
   const remote = parseRemoteUrl(url);

@@ -2,6 +2,8 @@
  * Process-wide services: slots for concurrent work, the operations under way, and caches of what is
  * costly. A manager keeps no process alive and needs no closing; `await using` ends its git processes early.
  */
+
+import { guardMethods } from '../arguments.ts';
 import { repositoryAt } from '../git/repository.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import type { CloneOptions } from './clone-options.ts';
@@ -204,3 +206,16 @@ function homeOf(place: GitPlace): WorktreeHome {
     store: undefined,
   };
 }
+
+guardMethods(GitManager, {
+  repository: ['path', 'options?'],
+  getRepository: ['path', 'options?'],
+  place: ['path', 'trusted?:flag'],
+  clone: ['url', 'directory', 'options?'],
+  createWorktree: ['repoPath', 'worktreePath', 'ref', 'options?'],
+  listWorktrees: ['repoPath', 'options?'],
+  removeWorktree: ['path', 'options?'],
+  signature: ['options?'],
+  createSignature: ['name?', 'email?'],
+  run: ['description', 'fn:function', 'options?'],
+});

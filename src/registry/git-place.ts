@@ -8,6 +8,7 @@
  */
 import { existsSync } from 'node:fs';
 import { dirname } from 'node:path';
+import { checkArguments } from '../arguments.ts';
 import type { GitArg } from '../git/byte-words.ts';
 import { classified } from '../git/classify.ts';
 import { ObjectPool } from '../git/object-pool.ts';
@@ -23,6 +24,7 @@ import {
   gitStream,
 } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
+import { tellFullDisk } from './full-disk.ts';
 import type { GitManager } from './git-manager.ts';
 import { type ConfigPair, configEnvironment, trustSettings } from './trust.ts';
 
@@ -76,6 +78,7 @@ export interface OpenPlaceOptions {
  * looked at. Throws NOT_A_REPOSITORY.
  */
 export async function openPlace(path: string, options: OpenPlaceOptions = {}): Promise<GitPlace> {
+  checkArguments('openPlace', ['path', 'options?:any'], [path, options]);
   const { manager, trusted = false, ...own } = options;
   if (manager !== undefined && own.enter === undefined && own.paths === undefined) {
     return manager.place(path, trusted);
@@ -156,7 +159,7 @@ class Place implements GitPlace {
     try {
       return await git([...this.#where.prefix, ...args], { ...run, ...inputOf(options) });
     } catch (error) {
-      throw classified(error);
+      throw tellFullDisk(classified(error), [this.gitDir, this.workTree]);
     }
   }
 

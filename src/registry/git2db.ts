@@ -6,6 +6,8 @@
  *     const id = await db.clone('https://host/org/model').name('org/model').exec();
  *     const handle = await db.repo(id);
  */
+
+import { checkArguments, guardMethods } from '../arguments.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { applyDraft } from './apply-draft.ts';
 import { CloneOperation } from './clone.ts';
@@ -33,6 +35,7 @@ import { runTransaction, type Transaction, type TransactionOptions } from './tra
 import { type RegistryFinding, verifyRegistry } from './verify.ts';
 import { type RegistryEvent, type WatchOptions, watchRegistry } from './watch.ts';
 import type { WorktreeHome } from './worktree/driver.ts';
+import { keepSpareSpace } from './worktree/spare-space.ts';
 
 export interface OpenOptions {
   /** Resolved settings; loaded for the current directory unless given. */
@@ -193,6 +196,7 @@ export class Git2DB implements AsyncDisposable, RecordSink {
 
   /** Where a repository is. */
   absolutePath(record: Pick<RepositoryRecord, 'path'>): string {
+    checkArguments('Git2DB.absolutePath', ['record.path'], [record.path]);
     return absolutePathOf(this.root, record);
   }
 
@@ -333,6 +337,7 @@ export class Git2DB implements AsyncDisposable, RecordSink {
       throw error;
     }
     await committed?.();
+    keepSpareSpace(this.home);
     return record;
   }
 
@@ -354,3 +359,36 @@ export class Git2DB implements AsyncDisposable, RecordSink {
     this.#closing.abort();
   }
 }
+
+guardMethods(
+  Git2DB,
+  {
+    repo: ['idOrName'],
+    repoByName: ['name'],
+    repoByUrl: ['url'],
+    register: ['options'],
+    registerRepository: ['id', 'name?', 'url?'],
+    update: ['idOrName', 'patch:object', 'options?'],
+    upsert: ['name', 'url', 'options?'],
+    remove: ['idOrName', 'options?'],
+    transaction: ['fn:function', 'options?'],
+    verify: ['options?'],
+    repair: ['options?'],
+    reserveName: ['name', 'options?'],
+    addRecord: ['input:object', 'options?'],
+  },
+  {
+    get: ['idOrName'],
+    byName: ['name'],
+    byUrl: ['url'],
+    find: ['query'],
+    list: ['filter?:object|function'],
+    absolutePath: ['record:object'],
+    watch: ['options?'],
+  },
+);
+
+guardMethods<typeof Git2DB>(
+  { name: 'Git2DB', prototype: Git2DB },
+  { open: ['directory', 'options?'], repair: ['directory', 'options?'] },
+);

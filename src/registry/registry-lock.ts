@@ -44,7 +44,7 @@ export class RegistryLock {
 
   /**
    * Takes the lock in `directory`, which is made if it is missing. Throws LOCK_TIMEOUT naming the holder,
-   * an AbortError, or STORE_UNWRITABLE.
+   * an AbortError, DISK_FULL or STORE_UNWRITABLE.
    */
   static async acquire(directory: string, { timeoutMs, signal }: LockOptions): Promise<RegistryLock> {
     const patience = new Patience(timeoutMs);
@@ -79,10 +79,12 @@ export class RegistryLock {
       rmSync(hidden, { recursive: true, force: true });
       const errno = errnoOf(error);
       if (errno === 'ENOTEMPTY' || errno === 'EEXIST') return undefined;
-      throw new Git2dbError('STORE_UNWRITABLE', `cannot lock ${directory}: ${messageOf(error)}`, {
-        cause: error,
-        data: { directory },
-      });
+      const full = errno === 'ENOSPC' || errno === 'EDQUOT';
+      throw new Git2dbError(
+        full ? 'DISK_FULL' : 'STORE_UNWRITABLE',
+        `cannot lock ${directory}: ${messageOf(error)}${full ? '; make space there and try again' : ''}`,
+        { cause: error, data: { directory } },
+      );
     }
     const lock = new RegistryLock(place, mark);
     if (highestClaim(directory) !== number) {

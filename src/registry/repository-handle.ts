@@ -2,6 +2,8 @@
  * All operations on one repository, or on one of its worktrees: the place a handle was made for is the
  * operand of each of them. Facets are made when they are first asked for.
  */
+
+import { checkArguments, guardMethods } from '../arguments.ts';
 import type { ObjectPool } from '../git/object-pool.ts';
 import type { GitResult } from '../git/runner.ts';
 import { NotFoundError } from './errors.ts';
@@ -178,6 +180,8 @@ export class RepositoryHandle implements AsyncDisposable {
   /** A handle for one worktree of this repository: its path, or what the worktree facet gave. */
   async at(worktree: string | { place(): Promise<GitPlace> }): Promise<RepositoryHandle> {
     const { trusted, env } = this.place;
+    if (typeof worktree !== 'string')
+      checkArguments('RepositoryHandle.at', ['worktree.place:function'], [worktree.place]);
     const place =
       typeof worktree === 'string' ? await openPlace(worktree, { trusted, env }) : await worktree.place();
     if (place.commonDir !== this.place.commonDir) {
@@ -205,3 +209,17 @@ export class RepositoryHandle implements AsyncDisposable {
     await Promise.all(this.#opened.map((place) => place.close()));
   }
 }
+
+guardMethods(
+  RepositoryHandle,
+  {
+    commit: ['message:text|object'],
+    amend: ['options?'],
+    reset: ['options?'],
+    status: ['options?'],
+    blame: ['path:text|bytes', 'options?'],
+    git: ['args:paths', 'options?'],
+    at: ['worktree:text|object'],
+  },
+  { log: ['options?'] },
+);

@@ -8,7 +8,9 @@
  * was first wins, and this one fails with CONFLICT, having taken back what it did. Who asks for the list has looked
  * at all entries. Either way nobody sees a part of it.
  */
+
 import { rm } from 'node:fs/promises';
+import { guardMethods } from '../arguments.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { applyDraft, type Finish, withFailures } from './apply-draft.ts';
 import { CloneOperation } from './clone.ts';
@@ -266,3 +268,17 @@ function rebased(draft: Draft, now: Snapshot): Draft | undefined {
     throw error;
   }
 }
+
+guardMethods(
+  Transaction,
+  { reserveName: ['name', 'options?'] },
+  {
+    get: ['query'],
+    find: ['query'],
+    list: ['filter?:object|function'],
+    register: ['options'],
+    update: ['query', 'patch:object'],
+    unregister: ['query'],
+    onUndo: ['undo:function'],
+  },
+);

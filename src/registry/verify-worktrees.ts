@@ -61,10 +61,25 @@ export function worktreeFindings(
         repairable: true,
       });
     } else {
-      findings.push(...mountFindings(state as WorktreeState));
+      findings.push(...adminFindings(state as WorktreeState), ...mountFindings(state as WorktreeState));
     }
   }
   return findings;
+}
+
+/** Of one whose directory in the repository somebody has deleted: with it went its HEAD and index, not its files. */
+function adminFindings({ commonDir, admin, path }: WorktreeState): RegistryFinding[] {
+  if (typeof admin !== 'string' || existsSync(join(commonDir, 'worktrees', admin, 'HEAD'))) return [];
+  const isHere = existsSync(path);
+  return [
+    {
+      code: 'broken-worktree',
+      path,
+      message: `the repository ${commonDir} no longer knows the worktree ${path}${isHere ? ', whose files are there' : ''}`,
+      remedy: `${isHere ? 'save what is needed from it, then ' : ''}git2db worktree remove REPO ${path} --force`,
+      repairable: false,
+    },
+  ];
 }
 
 /** Of an overlay whose files nobody sees, as after a reboot. */

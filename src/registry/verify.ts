@@ -21,17 +21,20 @@ export async function verifyRegistry(
   const { layout } = store;
   const { metadata } = store.snapshot();
   const findings: RegistryFinding[] = [];
-  if (store.readOnly?.code === 'REGISTRY_MOVED') {
+  const isMoved = store.readOnly?.code === 'REGISTRY_MOVED';
+  if (isMoved) {
     findings.push({
       code: 'moved',
       path: layout.root,
-      message: store.readOnly.message,
+      message: store.readOnly!.message,
       remedy: 'unmount the worktrees, then git2db repair',
       repairable: false,
     });
   }
   findings.push(...permissionFindings(layout));
   findings.push(...(await ownFindings(layout)));
+  // Until it is fitted to its new place, entries and records name the old one: no work is to be taken for an orphan's.
+  if (isMoved) return findings;
   for (const record of metadata.repositories) {
     checkAborted(signal, 'verify');
     findings.push(...recordFindings(registry, record));

@@ -55,17 +55,38 @@ test('worktrees without a path lie below the whole name of their repository, and
   t.deepEqual(readdirSync(join(root, 'worktrees')), ['two']);
 });
 
-test('removing an adopted repository names the worktrees that stay, and they can be removed once it is back', async (t) => {
-  const { root, upstream, run, json } = await registryWithClone(t);
+test('an adopted repository goes with the worktrees made for it, unless they hold what would be lost', async (t) => {
+  const { root, upstream, run, json, attempt } = await registryWithClone(t);
   await run('register', upstream, '--name', 'adopted');
+  writeFileSync(join(upstream, 'untracked'), 'its own');
   const { path } = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
-  const report = await json('remove', 'adopted', '--force');
-  t.deepEqual(report.keeps, [upstream, path]);
-  t.regex(report.notes.join(), /register it again/);
-  t.true(existsSync(join(path, 'a.txt')));
-  await run('register', upstream, '--name', 'adopted');
-  await run('worktree', 'remove', 'adopted', 'topic');
+  writeFileSync(join(path, 'new'), 'x');
+  const refused = await attempt('remove', 'adopted', '--json');
+  t.is(refused.code, 8, refused.stderr);
+  t.regex(refused.stderr, /topic: untracked files: new/);
+  t.deepEqual(JSON.parse(refused.stdout).deletes, [path]);
+  t.true(existsSync(join(path, 'new')));
+  rmSync(join(path, 'new'));
+  const report = await json('remove', 'adopted');
+  t.like(report, { removed: true, deletes: [path], keeps: [upstream] });
   t.false(existsSync(join(root, 'worktrees')));
+  t.true(existsSync(join(upstream, 'untracked')));
+  t.deepEqual(
+    readdirSync(join(upstream, '.git')).filter((name) => name === 'worktrees'),
+    [],
+  );
+  t.deepEqual((await json('verify')).findings, []);
+  await run('register', upstream, '--name', 'adopted');
+  const again = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
+  writeFileSync(join(again.path, 'new'), 'x');
+  await run('remove', 'adopted', '--force');
+  t.false(existsSync(again.path));
+  await run('register', upstream, '--name', 'adopted');
+  const left = await json('worktree', 'add', 'adopted', 'topic', '--driver', 'vfs');
+  rmSync(join(upstream, '.git', 'HEAD'));
+  const gone = await json('remove', 'adopted');
+  t.deepEqual(gone.keeps, [upstream, left.path]);
+  t.regex(gone.notes.join(), /stays; what was changed in it is in .*\.git2db\/worktrees\/topic-/);
 });
 
 test('a worktree has the driver that is configured, unless another is asked for', async (t) => {
@@ -211,5 +232,49 @@ const { missing: noFuse } = subjectNamed('fuse');
     t.regex(finding.message, /its server has ended/);
     await run('repair');
     t.is(readFileSync(join(path, 'd/b.txt'), 'utf8'), 'b\n');
+  },
+);
+
+test('a worktree that has lost its directory in the repository, or parts of its own, is told, mended or removed', async (t) => {
+  const { root, run, json, attempt } = await registryWithClone(t);
+  const repository = join(root, 'repos/model');
+  const { path } = await json('worktree', 'add', 'model', 'topic', '--driver', 'vfs');
+  rmSync(join(repository, '.git/worktrees'), { recursive: true });
+  const { stdout, code } = await attempt('verify', '--json');
+  t.is(code, 1);
+  t.like(JSON.parse(stdout).findings[0], { code: 'broken-worktree', path });
+  t.is((await attempt('repair')).code, 1);
+  t.is((await attempt('worktree', 'remove', 'model', path)).code, 64);
+  await run('worktree', 'remove', 'model', path, '--force');
+  t.false(existsSync(path));
+  t.deepEqual((await json('verify')).findings, []);
+  // A registry that has lost its metadata is found from below all the same.
+  rmSync(join(root, '.git2db/metadata.json'));
+  const restored = await cli(['repair'], { cwd: repository });
+  t.is(restored.code, 0, restored.stderr);
+  t.true(existsSync(join(root, '.git2db/metadata.json')));
+});
+
+(missing === undefined ? test : test.skip)(
+  'a work directory that is gone is made again; an upper that is gone is never taken for an empty one',
+  async (t) => {
+    const registry = await registryWithClone(t);
+    const { root, run, json, attempt } = registry;
+    await removeAll(t, registry);
+    const { id, path } = await json('worktree', 'add', 'model', 'topic', '--driver', 'overlay2');
+    writeFileSync(join(path, 'mine'), 'work');
+    const parts = join(root, '.git2db/worktrees', id);
+    await unmountTree(path, process.env);
+    rmSync(join(parts, 'work'), { recursive: true });
+    await run('repair');
+    t.is(readFileSync(join(path, 'mine'), 'utf8'), 'work');
+    await unmountTree(path, process.env);
+    rmSync(join(parts, 'upper'), { recursive: true });
+    const { code, stderr } = await attempt('repair');
+    t.is(code, 1);
+    t.regex(stderr, /upper is gone/);
+    t.false(existsSync(join(parts, 'upper')));
+    await run('worktree', 'remove', 'model', path, '--force');
+    t.false(existsSync(parts));
   },
 );

@@ -119,6 +119,7 @@ const TEXTS: readonly [ErrorCode | undefined, string][] = [
   ['PATH_INVALID', "fatal: pathspec 'a/b' is beyond a symbolic link"],
   ['OBJECT_MISSING', 'fatal: loose object 1111 (stored in .git/objects/11/11) is corrupt'],
   ['DISK_FULL', 'fatal: write error: No space left on device'],
+  ['DISK_FULL', "fatal: sha1 file '/r/.git/index.lock' write error. Out of diskspace"],
   ['HOOK_FAILED', ' ! [remote rejected] main -> main (pre-receive hook declined)'],
   [undefined, 'fatal: something that was never seen'],
   [undefined, ''],

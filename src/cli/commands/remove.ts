@@ -9,7 +9,8 @@ export const removeCommand = defineCommand({
   path: ['remove'],
   summary: 'Remove a repository from the registry, and its files',
   description: `Removes a repository: its entry, its worktrees, and its directory. Of one that was
-registered where it was, only the entry goes; its files stay, --force or not.
+registered where it was, the entry goes, and the worktrees that git2db made for it; its
+own files and git data stay, --force or not.
 
 It refuses when something would be lost that is nowhere else: changes that are not
 committed, an operation that has stopped, a stash, or commits that no remote-tracking

@@ -49,7 +49,7 @@ import {
 import { decodeStamp, encodeStamp, openStamp, STAMP_SIZE_MAX, type Stamp, stampPlaces } from './stamp.ts';
 import { closeWorkPlace, openWorkPlace } from './work-directory.ts';
 
-const { O_CREAT, O_EXCL, O_NOFOLLOW, O_RDWR } = constants;
+const { O_CREAT, O_DIRECTORY, O_EXCL, O_NOFOLLOW, O_RDONLY, O_RDWR } = constants;
 
 /** Two commands that mount the same upper at once may see each other's stamp come and go. */
 const ATTEMPTS = 16;
@@ -119,7 +119,8 @@ export class UpperHold {
  * `owner`: who a new stamp shall belong to; undefined leaves it to the one who mounts.
  */
 export function holdUpper(upper: Buffer, work: Buffer, makeStamp: () => Stamp, owner?: Owner): UpperHold {
-  const upperFd = openSync(upper, 'r');
+  // A pipe would be waited for.
+  const upperFd = openSync(upper, O_RDONLY | O_DIRECTORY);
   try {
     lock(upperFd, upper);
     for (let attempt = 0; attempt < ATTEMPTS; attempt++) {

@@ -6,6 +6,7 @@
  * No function here throws for what the system says: each returns a number >= 0, or `-errno`. Paths and
  * names are bytes that end in NUL (`cString`). Offsets and sizes are JavaScript numbers below 2^53.
  */
+import { constants } from 'node:fs';
 import { bindAll, type CString, fixedAddress, type Memory, placeOf, result } from '../../native/library.ts';
 import type { Statx } from './statx.ts';
 
@@ -37,6 +38,8 @@ export const UTIME_OMIT = 0x3ffffffe;
 export const KEEP_ID = 0xffffffff;
 
 const O_CLOEXEC = 0o2000000;
+const O_PATH = 0o10000000;
+const { O_NOFOLLOW } = constants;
 const STATX_BASIC_AND_BTIME = 0xfff;
 
 const calls = bindAll({
@@ -135,8 +138,16 @@ export function faccessat(directory: number, name: CString, mode: number, flags 
 }
 
 /** Follows symbolic links: the system cannot change the mode of one. */
+/**
+ * Never through a symbolic link: whose directory it is may put one there at any moment. The system call has no flag
+ * for that before Linux 6.6, so it goes by a descriptor.
+ */
 export function fchmodat(directory: number, name: CString, mode: number): number {
-  return result(calls.fchmodat(directory, name, mode, 0));
+  const fd = openat(directory, name, O_PATH | O_NOFOLLOW);
+  if (fd < 0) return fd;
+  const code = result(calls.fchmodat(AT_FDCWD, cString(`/proc/self/fd/${fd}`), mode, 0));
+  close(fd);
+  return code;
 }
 
 /** `flags`: AT_SYMLINK_NOFOLLOW, AT_EMPTY_PATH. */

@@ -1,4 +1,6 @@
 /** Branches by their short names (`topic/x`). */
+
+import { guardMethods } from '../../arguments.ts';
 import { checkRemoteName, fullRefName } from '../../git/ref-name.ts';
 import type { Git2dbError } from '../../xet/errors.ts';
 import { ReferenceError_ } from '../errors.ts';
@@ -341,3 +343,18 @@ function parseBranch(parts: readonly string[], counts: boolean): Branch {
     worktree: worktree === '' ? undefined : worktree,
   };
 }
+
+guardMethods(BranchManager, {
+  list: ['options?'],
+  exists: ['name'],
+  create: ['name', 'from?', 'options?'],
+  checkout: ['name', 'options?'],
+  rename: ['from', 'to', 'options?'],
+  delete: ['name', 'options?'],
+  remove: ['name', 'options?'],
+  setUpstream: ['name', 'upstream:text|object'],
+  unsetUpstream: ['name'],
+  merged: ['into?', 'options?'],
+  compare: ['a', 'b'],
+  get: ['name'],
+});

@@ -43,7 +43,7 @@ export async function commit(place: GitPlace, options: CommitOptions): Promise<C
   if (options.allowEmpty === true) args.push('--allow-empty');
   if (options.allowEmptyMessage === true) args.push('--allow-empty-message');
   if (options.cleanup !== undefined) args.push(`--cleanup=${options.cleanup}`);
-  for (const [key, value] of options.trailers ?? []) args.push('--trailer', trailer(key, value));
+  for (const each of options.trailers ?? []) args.push('--trailer', trailer(each?.[0], each?.[1]));
   if (options.amend === true) {
     // With --amend git takes the author from the old commit, and looks at no GIT_AUTHOR_*.
     if (options.author !== undefined) args.push(`--author=${identText(options.author)}`);
@@ -110,7 +110,12 @@ function messageArgs(options: CommitOptions): string[] {
 }
 
 export function trailer(key: string, value: string): string {
-  if (!/^[A-Za-z0-9][A-Za-z0-9-]*$/.test(key) || /[\0\n]/.test(value)) {
+  if (
+    typeof key !== 'string' ||
+    typeof value !== 'string' ||
+    !/^[A-Za-z0-9][A-Za-z0-9-]*$/.test(key) ||
+    /[\0\n]/.test(value)
+  ) {
     throw new Git2dbError(
       'USAGE',
       `expected a trailer of letters, digits and "-", with a value of one line, found ${JSON.stringify(`${key}: ${value}`)}`,

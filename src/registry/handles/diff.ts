@@ -7,6 +7,7 @@
  * Programs that a configuration names for showing differences do not run, so results are those of the files themselves.
  */
 
+import { guarded } from '../../arguments.ts';
 import type { GitArg } from '../../git/byte-words.ts';
 import { type PathText, pathArgs, pathText, type TreePath } from '../../git/tree-path.ts';
 import { Git2dbError } from '../../xet/errors.ts';
@@ -59,9 +60,12 @@ export interface DiffFunction {
 }
 
 export function diffFunction(place: GitPlace): DiffFunction {
-  return Object.assign((options?: DiffOptions) => diffFiles(place, options), {
-    patch: (options?: DiffOptions) => diffPatch(place, options),
-  });
+  return Object.assign(
+    guarded('diff', ['options?'], (options?: DiffOptions) => diffFiles(place, options)),
+    {
+      patch: guarded('diff.patch', ['options?'], (options?: DiffOptions) => diffPatch(place, options), false),
+    },
+  );
 }
 
 export async function diffFiles(place: GitPlace, options: DiffOptions = {}): Promise<FileChange[]> {

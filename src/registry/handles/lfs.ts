@@ -3,9 +3,11 @@
  * has fetched them, and among the chunks of the store when we have; each is checked against its SHA-256 before
  * anybody gets it.
  */
+
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';
+import { guardMethods } from '../../arguments.ts';
 import { checkRevision } from '../../git/ref-name.ts';
 import { errnoOf, Git2dbError, messageOf } from '../../xet/errors.ts';
 import { formatLfsPointer, type LfsPointer, parseLfsPointer } from '../../xet/pointer/lfs-pointer.ts';
@@ -159,3 +161,9 @@ export class LfsFacet {
     return Buffer.concat(pieces, length);
   }
 }
+
+guardMethods(
+  LfsFacet,
+  { lsFiles: ['options?'], load: ['bytes:bytes', 'options?'] },
+  { parse: ['bytes:bytes'], format: ['sha256', 'size:number'] },
+);

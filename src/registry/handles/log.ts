@@ -12,6 +12,12 @@ import type { GitPlace } from '../git-place.ts';
 import { dateText, type GitDate } from './identity.ts';
 import { resolveCommit } from './revision.ts';
 
+const ORDERS = {
+  date: '--date-order',
+  'author-date': '--author-date-order',
+  topological: '--topo-order',
+} as const;
+
 export interface Ident {
   readonly name: string;
   readonly email: string;
@@ -137,12 +143,7 @@ function selection(options: LogOptions): string[] {
   if (options.firstParent === true) args.push('--first-parent');
   if (options.merges !== undefined) args.push(options.merges === 'only' ? '--merges' : '--no-merges');
   if (options.reverse === true) args.push('--reverse');
-  if (options.order !== undefined)
-    args.push(
-      { date: '--date-order', 'author-date': '--author-date-order', topological: '--topo-order' }[
-        options.order
-      ],
-    );
+  if (options.order !== undefined) args.push(orderFlag(options.order));
   if (options.all === true) args.push('--exclude=refs/git2db/*', '--all');
   return args;
 }
@@ -217,4 +218,12 @@ export function subjectOf(message: string): string {
 function wholeNumber(value: number, what: string): number {
   if (Number.isSafeInteger(value) && value >= 0) return value;
   throw new Git2dbError('USAGE', `expected a whole number for ${what}, found ${value}`);
+}
+
+function orderFlag(order: keyof typeof ORDERS): string {
+  if (Object.hasOwn(ORDERS, order)) return ORDERS[order];
+  throw new Git2dbError(
+    'USAGE',
+    `order: expected one of ${Object.keys(ORDERS).join(', ')}, found ${JSON.stringify(order)}`,
+  );
 }

@@ -1,4 +1,6 @@
 /** Merges a commit into the branch of this work tree, and nothing but that branch moves. */
+
+import { guarded } from '../../arguments.ts';
 import { checkRevision } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type GitPlace, requireWorkTree } from '../git-place.ts';
@@ -57,12 +59,20 @@ export interface MergeFunction {
 
 export function mergeFunction(place: GitPlace): MergeFunction {
   return Object.assign(
-    (revision: string | readonly string[], options?: MergeOptions) => merge(place, revision, options),
+    guarded(
+      'merge',
+      ['revision:text|texts', 'options?'],
+      (revision: string | readonly string[], options?: MergeOptions) => merge(place, revision, options),
+    ),
     {
-      continue: (options: MergeOptions = {}) => continueMerge(place, options),
+      continue: guarded('merge.continue', ['options?'], (options: MergeOptions = {}) =>
+        continueMerge(place, options),
+      ),
       abort: () => abortMerge(place),
-      trees: (options: MergeTreesOptions) => mergeTrees(place, options),
-      compose: (options: ComposeOptions) => composeMerge(place, options),
+      trees: guarded('merge.trees', ['options'], (options: MergeTreesOptions) => mergeTrees(place, options)),
+      compose: guarded('merge.compose', ['options'], (options: ComposeOptions) =>
+        composeMerge(place, options),
+      ),
     },
   );
 }

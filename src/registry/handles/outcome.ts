@@ -3,6 +3,7 @@ import type { GitArg } from '../../git/byte-words.ts';
 import { classify } from '../../git/classify.ts';
 import { failureOf } from '../../git/failure.ts';
 import { type ErrorCode, Git2dbError } from '../../xet/errors.ts';
+import { tellFullDisk } from '../full-disk.ts';
 import type { GitPlace, PlaceRun } from '../git-place.ts';
 
 export interface Outcome {
@@ -35,9 +36,11 @@ export async function attempt(
       const failure = failureOf(args, { cwd: place.workTree ?? place.gitDir }, status, null, said);
       if (!(failure instanceof Git2dbError)) return failure ?? new Git2dbError('GIT_FAILED', said.trim());
       const named = other ?? code;
-      return named === undefined
-        ? failure
-        : new Git2dbError(named, failure.message, { cause: failure, data: failure.data });
+      const classified =
+        named === undefined
+          ? failure
+          : new Git2dbError(named, failure.message, { cause: failure, data: failure.data });
+      return tellFullDisk(classified, [place.gitDir, place.workTree]) as Error;
     },
   };
 }

@@ -1,4 +1,6 @@
 /** Puts the commits of this branch onto another commit. */
+
+import { guarded } from '../../arguments.ts';
 import { checkRevision, fullRefName } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type GitPlace, requireWorkTree } from '../git-place.ts';
@@ -54,11 +56,18 @@ export interface RebaseFunction {
 }
 
 export function rebaseFunction(place: GitPlace): RebaseFunction {
-  return Object.assign((options?: RebaseOptions) => rebase(place, options), {
-    continue: (options: ResumeOptions = {}) => resume(place, '--continue', options),
-    skip: (options: ResumeOptions = {}) => resume(place, '--skip', options),
-    abort: () => abort(place),
-  });
+  return Object.assign(
+    guarded('rebase', ['options?'], (options?: RebaseOptions) => rebase(place, options)),
+    {
+      continue: guarded('rebase.continue', ['options?'], (options: ResumeOptions = {}) =>
+        resume(place, '--continue', options),
+      ),
+      skip: guarded('rebase.skip', ['options?'], (options: ResumeOptions = {}) =>
+        resume(place, '--skip', options),
+      ),
+      abort: () => abort(place),
+    },
+  );
 }
 
 export async function rebase(place: GitPlace, options: RebaseOptions = {}): Promise<RebaseResult> {

@@ -1,4 +1,6 @@
 /** Refs by their full names. What a name leads to is always asked of git, and never remembered. */
+
+import { checkArguments, guardMethods } from '../../arguments.ts';
 import { checkFullRefName, checkRevision } from '../../git/ref-name.ts';
 import { ReferenceError_ } from '../errors.ts';
 import type { GitPlace } from '../git-place.ts';
@@ -117,6 +119,7 @@ export class RefManager {
     const zero = '0'.repeat(await oidLength(this.#place));
     const commands: string[] = [];
     for (const { name, to, from } of updates) {
+      checkArguments('RefManager.updateAll', ['name', 'to?', 'from?:text|null'], [name, to, from]);
       checkFullRefName(name);
       const old = from === null ? zero : from === undefined ? '' : await this.resolve(from);
       const target = to === undefined ? undefined : await this.resolve(to);
@@ -171,3 +174,13 @@ function checkPattern(pattern: string): string {
     `expected the beginning of a ref's name, or a pattern, found ${JSON.stringify(pattern)}`,
   );
 }
+
+guardMethods(RefManager, {
+  resolve: ['revision'],
+  find: ['revision'],
+  list: ['options?'],
+  update: ['name', 'to?', 'options?'],
+  updateAll: ['updates:objects', 'options?'],
+  symbolic: ['name'],
+  setSymbolic: ['name', 'target', 'options?'],
+});

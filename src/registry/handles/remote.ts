@@ -1,4 +1,6 @@
 /** The remotes of a repository, and all that goes over the network. */
+
+import { checkFields, guardMethods } from '../../arguments.ts';
 import { checkRemoteName, fullRefName, whyNoRefName } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type AuthOptions, configuredAuth } from '../auth.ts';
@@ -191,6 +193,8 @@ export class RemoteManager {
 
   /** To a remote, or a URL. Refs that were refused are results, and make `ok` false. */
   async push(remote?: string, options: PushOptions = {}): Promise<PushResult> {
+    // Of a push alone, force is more than a flag.
+    checkFields('RemoteManager.push', { ...options, force: undefined });
     const name = await this.#named(remote);
     return this.#network('push to', name, options, (own) => push(this.#place, name, own));
   }
@@ -199,6 +203,12 @@ export class RemoteManager {
   async pull(remote?: string, options: PullOptions = {}): Promise<PullResult> {
     const name = await this.#named(remote);
     const { strategy = 'ff', branch, autostash, hooks, ...rest } = options;
+    if (!['ff', 'merge', 'rebase'].includes(strategy)) {
+      throw new Git2dbError(
+        'USAGE',
+        `strategy: expected ff, merge or rebase, found ${JSON.stringify(strategy)}`,
+      );
+    }
     // Without a branch all that is configured comes, with the tags that belong to it; git notes what is to be merged.
     if (branch === undefined) await this.#upstreamOn(name);
     const refspecs = branch === undefined ? undefined : [fullRefName('branch', branch)];
@@ -349,3 +359,15 @@ export function parseLsRemote(text: string): RemoteRef[] {
 }
 
 export type { AuthOptions };
+
+guardMethods(RemoteManager, {
+  get: ['name'],
+  add: ['name', 'url', 'options?'],
+  remove: ['name'],
+  rename: ['from', 'to'],
+  setUrl: ['name', 'url', 'options?'],
+  fetch: ['remote?', 'options?'],
+  push: ['remote?', 'options?:any'],
+  pull: ['remote?', 'options?'],
+  lsRemote: ['remote?', 'options?'],
+});

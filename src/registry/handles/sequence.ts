@@ -1,4 +1,6 @@
 /** Cherry-picks and reverts: the changes of single commits, forward or back, as new commits on this branch. */
+
+import { guarded } from '../../arguments.ts';
 import { checkRevision } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type GitPlace, requireWorkTree } from '../git-place.ts';
@@ -47,10 +49,18 @@ export interface PickFunction {
 
 export function pickFunction(place: GitPlace, kind: PickKind): PickFunction {
   return Object.assign(
-    (revisions: string | readonly string[], options?: PickOptions) => pick(place, kind, revisions, options),
+    guarded(
+      kind,
+      ['revisions:text|texts', 'options?'],
+      (revisions: string | readonly string[], options?: PickOptions) => pick(place, kind, revisions, options),
+    ),
     {
-      continue: (options: PickOptions = {}) => resume(place, kind, '--continue', options),
-      skip: (options: PickOptions = {}) => resume(place, kind, '--skip', options),
+      continue: guarded(`${kind}.continue`, ['options?'], (options: PickOptions = {}) =>
+        resume(place, kind, '--continue', options),
+      ),
+      skip: guarded(`${kind}.skip`, ['options?'], (options: PickOptions = {}) =>
+        resume(place, kind, '--skip', options),
+      ),
       abort: () => abort(place, kind),
     },
   );

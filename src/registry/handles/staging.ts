@@ -1,4 +1,6 @@
 /** The index of one work tree. Paths are names of files or directories, never patterns, unless asked for. */
+
+import { guardMethods } from '../../arguments.ts';
 import { PATHS_FROM_INPUT, type PathText, pathInput, pathText, type TreePath } from '../../git/tree-path.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type GitPlace, type PlaceRun, requireWorkTree } from '../git-place.ts';
@@ -183,3 +185,21 @@ export class StageManager {
 function list(paths: TreePath | readonly TreePath[]): readonly TreePath[] {
   return typeof paths === 'string' || paths instanceof Uint8Array ? [paths] : paths;
 }
+
+guardMethods(
+  StageManager,
+  {
+    add: ['paths:text|bytes|paths', 'options?'],
+    addAll: ['options?'],
+    addFile: ['path:text|bytes', 'options?'],
+    addPatch: ['patch:text|bytes', 'options?'],
+    remove: ['paths:text|bytes|paths', 'options?'],
+    unstage: ['paths:text|bytes|paths', 'options?'],
+    reset: ['to?', 'options?'],
+    status: ['options?'],
+    diff: ['options?'],
+    stagedFiles: ['options?'],
+    files: ['options?'],
+  },
+  { patch: ['options?'] },
+);

@@ -1,5 +1,6 @@
 /** Local changes put aside. Entries are named by their object id: a number shifts when another process pushes one. */
 
+import { guardMethods } from '../../arguments.ts';
 import { PATHS_FROM_INPUT, pathInput, type TreePath } from '../../git/tree-path.ts';
 import { requireGit } from '../../git/version.ts';
 import { Git2dbError } from '../../xet/errors.ts';
@@ -251,3 +252,11 @@ function checkMessage(message: string): string {
     'expected a message of a stash without NUL bytes, of less than 100000 bytes',
   );
 }
+
+guardMethods(StashManager, {
+  push: ['options?'],
+  apply: ['name?:text|number', 'options?'],
+  pop: ['name?:text|number', 'options?'],
+  drop: ['name?:text|number'],
+  show: ['name?:text|number'],
+});

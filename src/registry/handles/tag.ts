@@ -1,4 +1,6 @@
 /** Tags by their short names: light ones (a ref alone), annotated and signed ones (an object with a message). */
+
+import { guardMethods } from '../../arguments.ts';
 import { fullRefName } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { ReferenceError_ } from '../errors.ts';
@@ -236,3 +238,15 @@ function parseTag(line: string): Tag {
     subject: isAnnotated ? subject : undefined,
   };
 }
+
+guardMethods(TagManager, {
+  create: ['name', 'options?'],
+  annotate: ['name', 'message', 'options?'],
+  list: ['options?'],
+  get: ['name'],
+  exists: ['name'],
+  message: ['name'],
+  delete: ['names:text|texts'],
+  push: ['names:text|texts', 'options?:any'],
+  verify: ['name'],
+});

@@ -1,4 +1,6 @@
 /** The worktrees of a handle's repository: `handle.worktree()`. */
+
+import { guardMethods } from '../../arguments.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { RegistryConfig } from '../config.ts';
 import type { GitPlace } from '../git-place.ts';
@@ -112,3 +114,11 @@ export class WorktreeManager {
     return repairWorktrees(this.#place, this.#home);
   }
 }
+
+guardMethods(WorktreeManager, {
+  create: ['spec:object|text', 'ref?', 'options?'],
+  get: ['branchOrPathOrId'],
+  find: ['branchOrPathOrId'],
+  remove: ['branchOrPathOrId', 'options?'],
+  complete: ['options?'],
+});

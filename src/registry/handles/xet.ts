@@ -2,8 +2,10 @@
  * The large files of one repository: `handle.xet` for `filter=xet`, `handle.lfs` for what Git LFS left in
  * history. What runs is src/large-files.
  */
+
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
+import { guardMethods } from '../../arguments.ts';
 import { loadFilterConfig, storeDirectory } from '../../filter-process/config.ts';
 import { Content } from '../../filter-process/content.ts';
 import { GitConfig } from '../../git/config.ts';
@@ -131,7 +133,7 @@ export class XetFacet {
     const remote = named ?? (await GitRemotes.load(there).forPush());
     if (remote === undefined)
       throw new Git2dbError('REMOTE_MISSING', 'there is no git remote to push to: add one, or name a URL');
-    const range = await selectRange(there, remote, { refs, all });
+    const range = await selectRange(there, remote, { refs: listOf(refs), all });
     return pushContent(range, { dryRun: false, warn: ignore, ...rest, ...there, remote, mayPrompt: false });
   }
 
@@ -145,7 +147,6 @@ export class XetFacet {
     const { fetch } = await import('../../large-files/fetch.ts');
     const result = await fetch({
       remote: undefined,
-      refs: [],
       all: false,
       recent: false,
       recentDays: undefined,
@@ -155,6 +156,7 @@ export class XetFacet {
       refresh: false,
       warn: ignore,
       ...options,
+      refs: listOf(options.refs ?? []),
       ...(await this.#there()),
       mayPrompt: false,
     });
@@ -321,3 +323,21 @@ function listOf(patterns: string | readonly string[]): readonly string[] {
 }
 
 function ignore(): void {}
+
+guardMethods(XetFacet, {
+  track: ['patterns:text|texts', 'options?'],
+  untrack: ['patterns:text|texts', 'options?'],
+  status: ['options?'],
+  pull: ['options?'],
+  push: ['options?'],
+  fetch: ['options?'],
+  evict: ['options?'],
+  planPull: ['options?'],
+  lsFiles: ['options?'],
+  fsck: ['options?'],
+  gc: ['options?'],
+  du: ['options?'],
+  installFilter: ['options?'],
+  installHook: ['options?'],
+  load: ['pointer:text|bytes'],
+});

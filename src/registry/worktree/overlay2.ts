@@ -267,6 +267,14 @@ async function ensureMounted(
   const { place, home } = context;
   const done: string[] = [];
   const found = await treeState(state.path, place.env);
+  if (state.admin === undefined || !isAdminOf(place.commonDir, state.admin, state.path)) {
+    throw new Git2dbError(
+      'NOT_FOUND',
+      `${place.commonDir} no longer has the worktree at ${state.path}; what was changed in it is in ` +
+        `${upperOf(home, state.id).upper}: save what you need, then remove the worktree with --force`,
+      { data: { path: state.path, upper: upperOf(home, state.id).upper } },
+    );
+  }
   if (found === 'mounted') return { state, done };
   if (found === 'dead') {
     await unmountTree(state.path, place.env);
@@ -282,12 +290,13 @@ async function ensureMounted(
       { data: { path: state.path, upper: upperOf(home, state.id).upper } },
     );
   }
-  if (state.admin === undefined || !isAdminOf(place.commonDir, state.admin, state.path)) {
+  const { upper, work } = upperOf(home, state.id);
+  if (!existsSync(upper)) {
     throw new Git2dbError(
       'NOT_FOUND',
-      `${place.commonDir} no longer has the worktree at ${state.path}; what was changed in it is in ` +
-        `${upperOf(home, state.id).upper}: save what you need, then remove the worktree with --force`,
-      { data: { path: state.path, upper: upperOf(home, state.id).upper } },
+      `${upper} is gone, and with it all that was changed in the worktree ${state.path}: bring it back from a backup, ` +
+        'or remove the worktree with --force',
+      { data: { path: state.path, upper } },
     );
   }
   const before = readLayerRecord(layerDirectory(home, state.layer ?? ''))?.pending ?? [];
@@ -305,6 +314,7 @@ async function ensureMounted(
     done.push('its layer was lost: made again');
   }
   syncInBackground(layer);
+  makeDirectories(work, 0o700);
   const mounted = await mountWorktree(context, state, layer);
   done.push(`mounted (${mounted.backend})`);
   const next = { ...state, ...mounted, ...layerFields(layer), bootId: bootId() };

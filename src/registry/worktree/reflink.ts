@@ -2,7 +2,7 @@
  * The driver reflink: a directory of its own, whose files share their blocks with a layer or with the main
  * checkout, as far as these have the very blobs that are wanted. Git writes the rest.
  */
-import { lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
+import { existsSync, lstatSync, readdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { makeDirectories } from '../../make-directories.ts';
 import { Git2dbError } from '../../xet/errors.ts';
@@ -132,7 +132,8 @@ export function leadsTo(path: string, gitDir: string): boolean {
 
 export function checkThere({ place }: DriverContext, state: WorktreeState): readonly string[] {
   const { admin, path } = state;
-  if (admin !== undefined && leadsTo(path, join(place.commonDir, 'worktrees', admin))) return [];
+  const gitDir = join(place.commonDir, 'worktrees', admin ?? '');
+  if (admin !== undefined && leadsTo(path, gitDir) && existsSync(join(gitDir, 'HEAD'))) return [];
   throw new Git2dbError(
     'NOT_FOUND',
     `${path} is no worktree of ${place.commonDir} any more: if it was moved, run git worktree repair there; ` +

@@ -14,6 +14,7 @@ import { withLock } from './home-lock.ts';
 import { collectLayersLocked } from './layer-collection.ts';
 import { listWorktrees, openWorktree } from './list.ts';
 import { type RemovalReason, removalReasons } from './removal-reasons.ts';
+import { withSpareSpace } from './spare-space.ts';
 import { realPathOf } from './target-path.ts';
 import { readState, type WorktreeState, writeState } from './worktree-state.ts';
 import {
@@ -44,9 +45,18 @@ export async function removeWorktree(
   place: GitPlace,
   home: WorktreeHome,
   branchOrPathOrId: string,
-  { force = false, signal }: RemovalOptions = {},
+  options: RemovalOptions = {},
 ): Promise<void> {
   checkWritable(home);
+  await withSpareSpace(home, () => removeOnce(place, home, branchOrPathOrId, options));
+}
+
+async function removeOnce(
+  place: GitPlace,
+  home: WorktreeHome,
+  branchOrPathOrId: string,
+  { force = false, signal }: RemovalOptions,
+): Promise<void> {
   const context = await driverContext(place, home, { signal });
   const state = findUnfinished(context, branchOrPathOrId) ?? (await stateOf(context, branchOrPathOrId));
   if (state === undefined) return removeForeign(context, branchOrPathOrId, force);
@@ -85,11 +95,14 @@ export async function finishRemoval(context: DriverContext, state: WorktreeState
   });
 }
 
-/** Why removing the repository's worktrees would lose something; empty: it would not. */
+/**
+ * Why removing the repository's worktrees would lose something; empty: it would not. With `foreign` false
+ * those that git alone knows are to stay.
+ */
 export async function planRemoval(
   place: GitPlace,
   home: WorktreeHome,
-  { signal }: Pick<RemovalOptions, 'signal'> = {},
+  { foreign = true, signal }: Pick<RemovalOptions, 'signal'> & { readonly foreign?: boolean } = {},
 ): Promise<RemovalReason[]> {
   const context = await driverContext(place, home, { signal });
   const reasons: RemovalReason[] = [];
@@ -99,7 +112,7 @@ export async function planRemoval(
   for (const { file, error } of brokenStates(home, context.place.commonDir)) {
     reasons.push(unreadable(file, error));
   }
-  for (const worktree of await listWorktrees(context.place, home, { signal })) {
+  for (const worktree of foreign ? await listWorktrees(context.place, home, { signal }) : []) {
     if (!worktree.foreign) continue;
     reasons.push(...(await lookAtForeign(context, worktree)));
   }

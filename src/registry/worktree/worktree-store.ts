@@ -7,6 +7,7 @@ import { Git2dbError } from '../../xet/errors.ts';
 import type { WorktreeHome } from './driver.ts';
 import { withLock } from './home-lock.ts';
 import { entriesOf } from './layer-store.ts';
+import { keepSpareSpace } from './spare-space.ts';
 import { readState, stateFile, type WorktreeState, writeState } from './worktree-state.ts';
 
 /** Throws the reason why nothing of this home may be changed, if there is one. */
@@ -112,6 +113,7 @@ export function reserve(home: WorktreeHome, state: WorktreeState): void {
   const directory = worktreeDirectory(home, state.id);
   makeDirectories(directory, 0o700);
   writeState(directory, state);
+  keepSpareSpace(home);
 }
 
 /** The record as it is now, changed. Throws NOT_FOUND for one that is gone. */

@@ -1,5 +1,6 @@
 /** One worktree of a repository, as it was when it was looked up; its operations look again. */
 
+import { guardMethods } from '../../arguments.ts';
 import type { BackendName } from '../../mount-helper/index.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { GitPlace } from '../git-place.ts';
@@ -129,3 +130,5 @@ export interface WorktreeFacts {
 }
 
 export type { WorktreeHome };
+
+guardMethods(Worktree, { remove: ['options?'], lock: ['reason'] });

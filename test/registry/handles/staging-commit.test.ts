@@ -4,15 +4,18 @@ import {
   mkdirSync,
   readdirSync,
   renameSync,
+  rmSync,
   symlinkSync,
   writeFileSync,
 } from 'node:fs';
+import { join } from 'node:path';
 import test from 'ava';
 import { loadConfig } from '../../../src/registry/config.ts';
 import { GitManager } from '../../../src/registry/git-manager.ts';
 import { parseStatus } from '../../../src/registry/handles/status.ts';
 import { RepositoryHandle } from '../../../src/registry/repository-handle.ts';
 import { createSandbox, isolateProcess } from '../../helpers/git-sandbox.ts';
+import { isRoot, rootOnly, smallFileSystem } from '../../mount-helper/helpers/scratch.ts';
 import { commitFiles, createTwins, type Twins } from './twins.ts';
 
 isolateProcess();
@@ -586,3 +589,33 @@ test('a stash that conflicts can be resolved, or taken back without a trace', as
   t.deepEqual(await handle.stash().list(), []);
   t.is(sandbox.read('ours/dir/b').toString(), 'stashed\n');
 });
+
+(isRoot ? test : test.skip)(
+  `a full disk is told as such where git takes a file it could not write for an empty one${rootOnly}`,
+  async (t) => {
+    const sandbox = createSandbox(t);
+    const disk = smallFileSystem(t, 1 << 20);
+    const path = join(disk, 'repo');
+    await sandbox.git(['init', '-q', '--template=', path]);
+    await sandbox.git(['commit', '-q', '--allow-empty', '-m', 'one'], { cwd: path });
+    rmSync(join(path, '.git', 'COMMIT_EDITMSG'));
+    const manager = new GitManager({
+      config: loadConfig({ cwd: sandbox.dir, env: sandbox.env }),
+      env: sandbox.env,
+    });
+    t.teardown(() => manager[Symbol.asyncDispose]());
+    const handle = await (await manager.getRepository(path)).open();
+    const full = join(disk, 'full');
+    t.throws(() => writeFileSync(full, Buffer.alloc(2 << 20)), { code: 'ENOSPC' });
+    const told = { code: 'DISK_FULL', message: /the disk with .*\.git is full: make space/ };
+    await t.throwsAsync(handle.commit({ message: 'two', allowEmpty: true }), told);
+    await t.throwsAsync(handle.amend({ message: 'other', allowEmpty: true }), told);
+    await t.throwsAsync(handle.branch().create('topic'), told);
+    rmSync(full);
+    const empty = await t.throwsAsync(handle.commit({ message: ' ', allowEmpty: true }), {
+      code: 'GIT_FAILED',
+    });
+    t.notRegex(empty?.message ?? '', /full/);
+    t.is((await handle.commit({ message: 'two', allowEmpty: true })).parents.length, 1);
+  },
+);

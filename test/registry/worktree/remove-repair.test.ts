@@ -3,6 +3,7 @@ import { once } from 'node:events';
 import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { isRoot, rootOnly, smallFileSystem } from '../../mount-helper/helpers/scratch.ts';
 import { subjectNamed } from '../../mount-helper/helpers/subjects.ts';
 import type { Summary } from './helpers/agent.ts';
 import {
@@ -346,3 +347,45 @@ test.serial(
     t.is((await agent.ask<string[]>('collect')).length, layers - 2);
   },
 );
+
+(isRoot ? test.serial : test.serial.skip)(
+  `worktrees can be removed from a full disk, as often as it is filled${rootOnly}`,
+  async (t) => {
+    const sandbox = await createWorktreeSandbox(t, 'kernel');
+    const disk = smallFileSystem(t, 4 << 20);
+    const home = { ...sandbox.home, worktrees: join(disk, 'worktrees'), layers: join(disk, 'layers') };
+    t.teardown(() => sandbox.reboot());
+    const agent = sandbox.agent(home);
+    const made: Summary[] = [];
+    for (const [name, driver] of [
+      ['a', 'overlay2'],
+      ['b', 'vfs'],
+    ] as const) {
+      made.push(await agent.create({ ref: 'main', newBranch: name, driver, path: join(disk, name) }));
+    }
+    for (const { id, path } of made) {
+      fill(disk);
+      await agent.remove(id);
+      t.false(existsSync(path));
+    }
+    t.deepEqual(
+      readdirSync(home.worktrees).filter((name) => !name.startsWith('.')),
+      [],
+    );
+    rmSync(join(home.worktrees, '.spare'));
+    rmSync(join(disk, 'fill'), { recursive: true });
+    const { id } = await agent.create({ ref: 'a', driver: 'vfs', path: join(disk, 'c') });
+    rmSync(join(home.worktrees, '.spare'));
+    fill(disk);
+    const refused = await refusal(agent.remove(id));
+    t.is(refused.code, 'DISK_FULL');
+    t.regex(refused.message, /make space there/);
+  },
+);
+
+/** To its last byte. */
+function fill(disk: string): void {
+  const script =
+    'mkdir -p "$0" && d=$(mktemp -p "$0") && (dd if=/dev/zero of="$d" bs=64k || dd if=/dev/zero of="$d" oflag=append conv=notrunc bs=1) 2>/dev/null; exit 0';
+  execFileSync('sh', ['-c', script, join(disk, 'fill')]);
+}
