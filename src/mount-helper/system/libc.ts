@@ -137,7 +137,6 @@ export function faccessat(directory: number, name: CString, mode: number, flags 
   return result(calls.faccessat(directory, name, mode, flags));
 }
 
-/** Follows symbolic links: the system cannot change the mode of one. */
 /**
  * Never through a symbolic link: whose directory it is may put one there at any moment. The system call has no flag
  * for that before Linux 6.6, so it goes by a descriptor.
