@@ -1,5 +1,7 @@
 /** Things of the registry as a person or a program reads them. */
+import { isUtf8 } from 'node:buffer';
 import { quotePath } from '../filter-process/trace.ts';
+import { pathText } from '../git/tree-path.ts';
 import type { GitProgress, RepositoryRecord } from '../registry/index.ts';
 import type { Output, Progress } from './output.ts';
 
@@ -32,6 +34,21 @@ export function recordDocument(record: RepositoryRecord, path: string): object {
 
 export const RECORD_KEYS = `{"id","name","url","path","adopted","bare","trusted","trackingRef",
 "createdAt","updatedAt","metadata"}`;
+
+/**
+ * A path is bytes and JSON is text: where it is not UTF-8, its bytes stand beside it as `pathBytes`, in base64.
+ */
+export function pathDocument(bytes: Buffer): { readonly path: string; readonly pathBytes?: string } {
+  const { path, pathBytes } = pathText(bytes);
+  return pathBytes === undefined ? { path } : { path, pathBytes: pathBytes.toString('base64') };
+}
+
+/** As `pathDocument`, for a list under the key `name`: all of their bytes, where one of them is not UTF-8. */
+export function pathsDocument(name: string, paths: readonly Buffer[]): Record<string, readonly string[]> {
+  const shown = { [name]: paths.map((path) => path.toString('utf8')) };
+  if (paths.every((path) => isUtf8(path))) return shown;
+  return { ...shown, [`${name}Bytes`]: paths.map((path) => path.toString('base64')) };
+}
 
 /** A path that need not be UTF-8, on one line. */
 export function showPath({

@@ -5,6 +5,7 @@
 import { lstatSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadFilterConfig } from '../filter-process/config.ts';
+import { type ListedBlob, withWholePaths } from '../git/listed-paths.ts';
 import { errnoOf, FormatError } from '../xet/errors.ts';
 import { formatHash, isHashString } from '../xet/hash/xet-hash.ts';
 import { Shard } from '../xet/shard/shard.ts';
@@ -81,17 +82,20 @@ export async function diskUsage({
   const store = new LocalStore(config.storeDir);
   store.exists();
   const wanted = new Set<string>();
-  const own = new Map<string, NamedFile>();
+  const own = new Map<string, NamedFile & ListedBlob>();
   const unreadable: string[] = [];
   for (const { commonDir, repository } of repositoriesOf(store.layout, config.repository)) {
     const isOwn = commonDir === config.repository.commonDir;
     try {
       if (repository === undefined) throw new Error('gone');
-      for await (const { path, pointer } of referencedPointers(repository, { signal, onMissing: () => {} })) {
+      for await (const { pointer, ...place } of referencedPointers(repository, {
+        signal,
+        onMissing: () => {},
+      })) {
         const file = storedFileOf(store, pointer);
         if (file === undefined) continue;
         wanted.add(file.hash);
-        if (isOwn) own.set(file.hash, { path, size: file.size, fileHash: file.hash });
+        if (isOwn) own.set(file.hash, { ...place, size: file.size, fileHash: file.hash });
       }
     } catch (error) {
       if (isOwn || (error as Error).name === 'AbortError') throw error;
@@ -102,6 +106,11 @@ export async function diskUsage({
   const contents = readContents(store, files, wanted);
   const known = sumOf(contents.sizes.values());
   const referenced = [...own.values()].filter(({ size }) => size > 0);
+  const largest = await withWholePaths(
+    config.repository,
+    referenced.sort((a, b) => b.size - a.size).slice(0, LARGEST),
+    { signal },
+  );
   const missing = referenced.filter(({ fileHash }) => !contents.sizes.has(fileHash));
   return {
     store: store.root,
@@ -119,7 +128,7 @@ export async function diskUsage({
     chunkBytes: contents.chunkBytes,
     storedBytes: files.parts.xorbs,
     reclaimable: unreadable.length > 0 ? undefined : reclaimable(files, contents),
-    largest: referenced.sort((a, b) => b.size - a.size).slice(0, LARGEST),
+    largest: largest.map(({ path, size, fileHash }) => ({ path, size, fileHash })),
     unreadable,
   };
 }

@@ -4,6 +4,7 @@
  */
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { quotePath } from '../filter-process/trace.ts';
+import { withWholePaths } from '../git/listed-paths.ts';
 import { findPathsOf } from '../git/refs.ts';
 import { git, gitText } from '../git/runner.ts';
 import { isHubUrl } from '../lfs/hub-host.ts';
@@ -91,7 +92,7 @@ async function pushGroup(
     const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : pointer.hash;
     if (!found.has(key)) found.set(key, pushed);
   }
-  const pointers = [...found.values()];
+  const pointers = await withWholePaths(remotes.git.repository, [...found.values()], { signal });
   if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
   // Awaited here: the remotes are closed when this function is left.
   return await new ContentPush(remotes, range.tips[0], options).run(

@@ -113,7 +113,8 @@ test('size, id and a path come with each blob, whatever bytes the path has', asy
   await sandbox.git(['read-tree', '--empty']);
   const found = [];
   for await (const blob of reachableBlobs(repositoryAt(sandbox.dir)!, { maxSize: 3 })) found.push(blob);
-  t.deepEqual(found, [{ oid, size: 3, path }]);
+  const tree = await sandbox.gitText(['rev-parse', 'HEAD:d']);
+  t.deepEqual(found, [{ oid, size: 3, path, tree }]);
   for await (const _ of reachableBlobs(repositoryAt(sandbox.dir)!, { maxSize: 2 })) t.fail();
 });
 

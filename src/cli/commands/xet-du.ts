@@ -3,6 +3,7 @@ import { quotePath } from '../../filter-process/trace.ts';
 import type { StorePart, StoreUsage } from '../../large-files/du.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 export const xetDu = defineCommand({
   path: ['xet', 'du'],
@@ -31,7 +32,7 @@ left of "known" without repetitions, "storedBytes" the same compressed;
     const { diskUsage, STORE_PARTS } = await import('../large-files-library.ts');
     const usage = await diskUsage({ cwd, env, signal: context.interruptible() });
     if (json) {
-      const largest = usage.largest.map((file) => ({ ...file, path: file.path.toString('utf8') }));
+      const largest = usage.largest.map((file) => ({ ...file, ...pathDocument(file.path) }));
       output.json({ ...usage, largest, reclaimable: usage.reclaimable ?? null });
     } else {
       describe(usage, STORE_PARTS, context);

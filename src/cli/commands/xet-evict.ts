@@ -3,6 +3,7 @@ import { quotePath } from '../../filter-process/trace.ts';
 import type { EvictResult } from '../../large-files/evict.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 const WAIT_MS = 60_000;
 
@@ -92,7 +93,7 @@ function documentOf(result: EvictResult, dryRun: boolean): object {
   return {
     dryRun,
     files: result.files.map(({ path, hash, size, outcome, place, reason }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       hash,
       size,
       outcome,

@@ -5,6 +5,7 @@ import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { completeWorktreesHere } from '../complete-worktrees.ts';
 import { formatBytes } from '../output.ts';
+import { pathDocument } from '../present.ts';
 import { withBar } from './xet-push.ts';
 
 export const xetFetch = defineCommand({
@@ -131,7 +132,7 @@ function documentOf({ files, wireBytes }: FetchResult, dryRun: boolean): object 
     dryRun,
     wireBytes,
     files: files.map(({ path, kind, hash, size, outcome, error }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       kind,
       hash,
       size: size ?? null,

@@ -4,6 +4,7 @@ import type { ElsewhereFile, FsckReport, LostFile } from '../../large-files/fsck
 import type { Damage, FileFault } from '../../xet/store/fsck-damage.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, type Progress } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 export const xetFsck = defineCommand({
   path: ['xet', 'fsck'],
@@ -195,7 +196,7 @@ function documentOf(report: FsckReport, ok: boolean): unknown {
     elsewhere: report.elsewhere.map(({ commit, path, provedAt, ...file }) => ({
       ...file,
       commit: commit ?? null,
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       provedAt: provedAt.toISOString(),
     })),
     repair:
@@ -219,7 +220,7 @@ function lossDocument({ repository, commit, path, oid, fileHash, size, state, fa
   return {
     repository,
     commit: commit ?? null,
-    path: path.toString('utf8'),
+    ...pathDocument(path),
     oid,
     fileHash,
     size,

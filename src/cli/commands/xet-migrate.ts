@@ -6,6 +6,7 @@ import { shellWord } from '../../large-files/shell-word.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, formatTable, type Progress } from '../output.ts';
+import { pathDocument, pathsDocument } from '../present.ts';
 
 const ABOVE = '1m';
 /** What --estimate reads: a minute or two. */
@@ -128,10 +129,10 @@ xet-json or xet-toml, "from" and "to" are blobs ("to" is null in a dry run),
         dryRun,
         converted: converted.map((file) => ({
           ...file,
-          path: file.path.toString('utf8'),
+          ...pathDocument(file.path),
           to: file.to ?? null,
         })),
-        untracked: untracked.map((path) => path.toString('utf8')),
+        ...pathsDocument('untracked', untracked),
       });
     }
     for (const { path } of converted)
@@ -252,7 +253,7 @@ and "to" are blobs, "to" is null in a dry run.`,
       output.json({
         dryRun,
         converted: converted.map(({ path, from, to }) => ({
-          path: path.toString('utf8'),
+          ...pathDocument(path),
           from,
           to: to ?? null,
         })),

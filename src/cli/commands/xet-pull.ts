@@ -6,6 +6,7 @@ import type { FailedFile } from '../../large-files/pull-failure.ts';
 import { type Command, type CommandContext, defineCommand } from '../command.ts';
 import { completeWorktreesHere } from '../complete-worktrees.ts';
 import { formatBytes, formatTable } from '../output.ts';
+import { pathDocument } from '../present.ts';
 import { TransferBar } from '../transfer-bar.ts';
 
 const DESCRIPTION = `Puts content in the place of the pointers in the work tree: those of
@@ -143,9 +144,9 @@ function countFiles(files: readonly PointerFile[]): string {
 function documentOf(dryRun: boolean, { written, failed, index }: PullResult): object {
   return {
     dryRun,
-    written: written.map(({ path, size }) => ({ path: path.toString('utf8'), size })),
+    written: written.map(({ path, size }) => ({ ...pathDocument(path), size })),
     failed: failed.map(({ path, size, kind, message }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       size,
       kind,
       message,

@@ -4,6 +4,7 @@ import type { PushContentOptions, PushContentResult, PushedFile } from '../../la
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes } from '../output.ts';
+import { pathDocument } from '../present.ts';
 import { TransferBar } from '../transfer-bar.ts';
 
 const REMOTE_MANUAL = `Where a remote's content is kept: remote.NAME.xeturl, else xet.remote, else .gitxet (if
@@ -174,7 +175,7 @@ export function contentDocument({ place, files, wireBytes }: PushContentResult):
     place: place ?? null,
     wireBytes,
     files: files.map(({ path, kind, hash, size, outcome, commit, error }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       kind,
       hash,
       size,
