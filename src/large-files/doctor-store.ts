@@ -36,7 +36,7 @@ export async function checkStoreFaults({ host, config }: Patient, question: Stor
   try {
     exists = store.exists();
   } catch (error) {
-    if (error instanceof Git2dbError) {
+    if (error instanceof Git2dbError && error.code === 'STORE_UNSUPPORTED') {
       return [fault('error', 'store-unsupported', error.message, ['npm install --global git2db@latest'])];
     }
     return [unreadable(storeDir, error)];
@@ -59,7 +59,10 @@ export async function checkStoreFaults({ host, config }: Patient, question: Stor
 }
 
 function unreadable(storeDir: string, error: unknown): Fault {
-  return fault('error', 'store-unreadable', `the store cannot be read: ${messageOf(error)}`, [
+  const message = messageOf(error);
+  // Such as a pipe in the place of a file: the message says what to do.
+  if (error instanceof Git2dbError) return fault('error', 'store-unreadable', message);
+  return fault('error', 'store-unreadable', `the store cannot be read: ${message}`, [
     `sudo chown -R "$(id -un)" ${shellWord(storeDir)}`,
   ]);
 }
@@ -123,7 +126,7 @@ async function checkLeftovers({ layout }: LocalStore, repository: RepositoryPath
   const faults: Fault[] = [];
   const dead: string[] = [];
   for (const directory of writerDirectories(layout.incoming)) {
-    if (statSync(join(directory, JOURNAL), { throwIfNoEntry: false }) === undefined) continue;
+    if (!isThere(join(directory, JOURNAL))) continue;
     if ((await probeLiveness(directory)) === 'dead') dead.push(directory);
   }
   if (dead.length > 0) {
@@ -166,6 +169,16 @@ async function checkLeftovers({ layout }: LocalStore, repository: RepositoryPath
     );
   }
   return faults;
+}
+
+/** False also below what is no directory. */
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOTDIR') return false;
+    throw error;
+  }
 }
 
 function isRepository(commonDir: string): boolean {

@@ -2,12 +2,13 @@
  * What the store takes, what it saves, and what nobody needs any more. Contents are not read: shards say
  * what files and xorbs consist of.
  */
-import { lstatSync, readFileSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { type ListedBlob, withWholePaths } from '../git/listed-paths.ts';
 import { errnoOf, FormatError } from '../xet/errors.ts';
 import { formatHash, isHashString } from '../xet/hash/xet-hash.ts';
+import { readRegular } from '../xet/regular-file.ts';
 import { Shard } from '../xet/shard/shard.ts';
 import { readHead } from '../xet/store/catalog-head.ts';
 import { readJournals } from '../xet/store/fsck-incoming.ts';
@@ -80,7 +81,7 @@ export async function diskUsage({
 }: Place & { readonly signal?: AbortSignal }): Promise<StoreUsage> {
   const config = loadFilterConfig(cwd, env);
   const store = new LocalStore(config.storeDir);
-  store.exists();
+  store.existsOrCan();
   const wanted = new Set<string>();
   const own = new Map<string, NamedFile & ListedBlob>();
   const unreadable: string[] = [];
@@ -246,7 +247,7 @@ function readContents(store: LocalStore, files: StoreFiles, wanted: ReadonlySet<
 function* openShards(paths: readonly string[]): Generator<Shard> {
   for (const path of paths) {
     try {
-      yield Shard.open(readFileSync(path));
+      yield Shard.open(readRegular(path, 'INVALID_SHARD'));
     } catch (error) {
       if (!(error instanceof FormatError) && errnoOf(error) !== 'ENOENT') throw error;
     }

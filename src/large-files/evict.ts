@@ -80,7 +80,7 @@ export async function evict(options: EvictOptions): Promise<EvictResult> {
   const own = config.repository.commonDir;
   let files: EvictedFile[];
   try {
-    if (!local.exists()) return { files: [], report: undefined };
+    if (!local.existsOrCan()) return { files: [], report: undefined };
     const candidates = await findCandidates(options, local);
     const others = await rootsOf(references, otherUsers(local, own));
     files = await judge(remotes, local, candidates, others, options);

@@ -118,6 +118,7 @@ async function patternsOf(
 function lookUp(pointers: readonly PushedPointer[], { cwd, env }: FetchOptions): FetchedFile[] {
   const local = new LocalStore(loadFilterConfig(cwd, env).storeDir);
   try {
+    local.existsOrCan();
     return pointers.map(({ path, pointer }) => {
       const content = contentOf(pointer);
       const isHere =

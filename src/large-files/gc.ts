@@ -58,7 +58,7 @@ export async function collect(options: CollectOptions): Promise<CollectResult> {
   const layout = new StoreLayout(
     remote === undefined ? config.storeDir : await storeOfRemote(remote, options),
   );
-  layout.exists();
+  layout.existsOrCan();
   if (remote !== undefined && options.prune && keepFrom.length === 0 && ownerOf(layout) === undefined) {
     throw new Git2dbError(
       'USAGE',

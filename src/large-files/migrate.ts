@@ -1,8 +1,3 @@
-/**
- * Repositories that were not begun with git2db: which large blobs git holds whole, and pointers that other
- * programs wrote. History is never rewritten: others rely on the names of commits.
- */
-import { readFileSync } from 'node:fs';
 import { checkAttributes } from '../git/attributes.ts';
 import { type ListedBlob, withWholePaths } from '../git/listed-paths.ts';
 import { batched, splitRecords } from '../git/records.ts';
@@ -15,6 +10,7 @@ import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { sniffPointer } from '../xet/pointer/sniff.ts';
 import { formatPointer } from '../xet/pointer/xet-pointer.ts';
 import { readBlobFacts } from './pointer-blobs.ts';
+import { readSmallFile } from './pointer-files.ts';
 import { type Place, requireRepository, requireWorkTree } from './work-tree.ts';
 
 // ---- info ------------------------------------------------------------------------------------
@@ -303,7 +299,8 @@ export function isSamePointer(
   { kind, hash }: { readonly kind: string; readonly hash: string },
 ): boolean {
   try {
-    const found = sniffPointer(readFileSync(Buffer.concat([Buffer.from(`${top}/`), path])));
+    const file = readSmallFile(Buffer.concat([Buffer.from(`${top}/`), path]));
+    const found = file && sniffPointer(file.bytes);
     return found?.kind === kind && found.kind !== 'lfs' && found.hash === hash;
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;

@@ -149,7 +149,7 @@ async function writeFiles(
 ): Promise<Writing> {
   const content = new Content(tree.config, warn);
   try {
-    content.store.exists();
+    content.store.existsOrCan();
     requireSpace(tree.root, files, (hash) => content.findSize(hash));
     const run = new PullRun(tree.root, session, content, totalSize(files), {
       warn,

@@ -177,7 +177,7 @@ class ContentPush {
     useBlake3(config.kernels.blake3);
     const local = new LocalStore(config.storeDir);
     try {
-      if (local.exists()) registerUser(local.layout, config.repository.commonDir);
+      if (local.existsOrCan()) registerUser(local.layout, config.repository.commonDir);
       const { files, wireBytes } = await target.send(local, wanted, { signal, onProgress });
       this.#wireBytes += wireBytes;
       return files.map((outcome, i) => pushedFile(pointers[i]!, outcome));

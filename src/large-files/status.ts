@@ -64,6 +64,7 @@ export async function status(options: StatusOptions): Promise<WorkTreeStatus> {
   const fields = comparedFields(options.cwd, options.env);
   const content = new Content(tree.config, options.warn);
   const workTree = new WorkTreeFiles(tree.root, indexTimeNs, fields);
+  content.store.existsOrCan();
   const files: LargeFileStatus[] = [];
   for (const entry of entries) {
     const pointer = blobs.get(entry.oid)?.pointer;

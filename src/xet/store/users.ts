@@ -7,7 +7,6 @@ import { createHash } from 'node:crypto';
 import {
   mkdirSync,
   readdirSync,
-  readFileSync,
   realpathSync,
   renameSync,
   statSync,
@@ -16,6 +15,7 @@ import {
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { errnoOf } from '../errors.ts';
+import { readRegular } from '../regular-file.ts';
 import type { StoreLayout } from './layout.ts';
 
 export interface StoreUser {
@@ -60,7 +60,7 @@ export function listUsers(layout: StoreLayout): StoreUser[] {
   }
   for (const entry of names.sort()) {
     if (entry.endsWith('.tmp')) continue;
-    const commonDir = readFileSync(join(layout.users, entry), 'utf8').replace(/\n$/, '');
+    const commonDir = readRegular(join(layout.users, entry), 'REFUSED').toString('utf8').replace(/\n$/, '');
     users.push({ entry, commonDir });
   }
   return users;

@@ -1,12 +1,6 @@
-/**
- * What lives. Every shard is read and proven; of the files it describes those live that something
- * refers to, or whose shard is younger than the grace period. A file that several shards describe
- * keeps one description: the newest that is complete and makes that file. The chunks of the kept
- * descriptions live, and all chunks of young xorbs and of xorbs that a writer relies on.
- */
-import { readFileSync } from 'node:fs';
 import { Git2dbError, messageOf } from '../../errors.ts';
 import { formatHash } from '../../hash/xet-hash.ts';
+import { readRegular } from '../../regular-file.ts';
 import type { FileRecord } from '../../shard/file-info.ts';
 import { Shard } from '../../shard/shard.ts';
 import type { StoreLayout } from '../layout.ts';
@@ -264,7 +258,7 @@ class Surveyor {
     const missing = new Set<string>();
     for (const { object, kept } of this.#shards) {
       if (kept.size === 0) continue;
-      const shard = Shard.open(readFileSync(object.path));
+      const shard = Shard.open(readRegular(object.path, 'INVALID_SHARD'));
       for (const recordIndex of kept) {
         for (const { xorbHash, start, end } of shard.fileAt(recordIndex).terms) {
           const name = formatHash(xorbHash);

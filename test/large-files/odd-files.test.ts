@@ -1,0 +1,104 @@
+/** Things that stand where files and directories of git2db should be: named, with what to do, and never waited for. */
+import { execFileSync } from 'node:child_process';
+import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import test from 'ava';
+import { EXIT_CODES } from '../../src/exit-codes.ts';
+import { isolateProcess } from '../helpers/git-sandbox.ts';
+import { createLargeFileSandbox, noise } from './repositories.ts';
+
+isolateProcess();
+
+/** A command that waits for a pipe would never end. */
+const PATIENCE = 60_000;
+
+test('pipes in the place of a store’s files hold nobody up', async (t) => {
+  t.timeout(4 * PATIENCE);
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.init('a');
+  await sandbox.git(['config', 'xet.store', sandbox.path('store')], { cwd: 'a' });
+  sandbox.write('a/one.bin', noise(300_000, 1));
+  await sandbox.commitAll('a');
+  const store = sandbox.path('store');
+  const name = `ab${'0'.repeat(62)}`;
+  const pipe = (path: string) => {
+    mkdirSync(`${store}/${path.slice(0, path.lastIndexOf('/') + 1)}`, { recursive: true });
+    execFileSync('mkfifo', [`${store}/${path}`]);
+  };
+  for (const path of [`xorbs/ab/${name}`, `shards/${name}.mdb`, `catalog/${name}`, `learned/ab/${name}`])
+    pipe(path);
+  for (const path of [`irregular/${name}`, `trash/${name}`, `trash/${name}.mdb`, `quarantine/${name}`])
+    pipe(path);
+  for (const path of ['incoming/x', 'incoming/writer/writer', 'evicted'])
+    pipe(path);
+  const xet = async (...args: string[]) => sandbox.xet('a', args);
+
+  for (const args of [
+    ['status'],
+    ['du'],
+    ['fsck'],
+    ['gc'],
+    ['gc', '--prune'],
+    ['fsck', '--repair'],
+    ['doctor'],
+  ]) {
+    const { status, stderr } = await xet(...args);
+    t.true(status === 0 || status === 1, `${args}: ${stderr}`);
+  }
+  rmSync(`${store}/catalog/HEAD`);
+  pipe('catalog/HEAD');
+  t.regex((await xet('fsck')).stderr, /catalog\/HEAD/);
+  sandbox.write('a/two.bin', noise(300_000, 2));
+  await sandbox.commitAll('a');
+  rmSync(sandbox.path('a/one.bin'));
+  await sandbox.git(['checkout', '.'], { cwd: 'a' });
+  t.is((await xet('fsck')).status, 0);
+
+  // Who uses the store must be known, or something would be deleted that is needed.
+  pipe('users/one');
+  for (const args of [['gc'], ['gc', '--prune'], ['du'], ['fsck']]) {
+    const { status, stderr } = await xet(...args);
+    t.is(status, EXIT_CODES.REFUSED);
+    t.is(stderr, `git2db: ${store}/users/one is no regular file: remove it\n`);
+  }
+  rmSync(`${store}/users/one`);
+  pipe('incoming/writer/journal');
+  for (const args of [['gc'], ['gc', '--prune']]) {
+    const { status, stderr } = await xet(...args);
+    t.is(status, EXIT_CODES.INVALID_JOURNAL);
+    t.is(stderr, `git2db: ${store}/incoming/writer/journal is no regular file: remove it\n`);
+  }
+  pipe('users/one');
+  t.regex((await xet('doctor')).stdout, /users\/one is no regular file: remove it \[store-unreadable\]/);
+});
+
+test('a store’s path that is a file, or leads through one, is one message with the remedy', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.git(['init', '-q', '--bare', 'hub']);
+  await sandbox.init('a');
+  sandbox.write('a/one.bin', noise(300_000, 1));
+  await sandbox.commitAll('a');
+  await sandbox.git(['remote', 'add', 'origin', '../hub'], { cwd: 'a' });
+  const file = sandbox.path('file');
+  writeFileSync(file, '');
+  for (const store of [file, `${file}/store`]) {
+    await sandbox.git(['config', 'xet.store', store], { cwd: 'a' });
+    for (const args of [
+      ['status'],
+      ['du'],
+      ['fsck'],
+      ['gc'],
+      ['evict'],
+      ['push'],
+      ['fetch'],
+      ['fetch', '-n'],
+    ]) {
+      const { status, stderr } = await sandbox.xet('a', args);
+      t.is(status, EXIT_CODES.STORE_UNWRITABLE, `${args}`);
+      t.is(
+        stderr,
+        `git2db: there can be no store in ${store}: ${file} is no directory. ` +
+          'Remove it, or choose another place with `git config xet.store DIR`\n',
+      );
+    }
+  }
+});
