@@ -5,6 +5,8 @@ import { pathText } from '../git/tree-path.ts';
 import type { GitProgress, RepositoryRecord } from '../registry/index.ts';
 import type { Output, Progress } from './output.ts';
 
+export { count } from '../count.ts';
+
 /** A value as JSON has it: undefined is null, bytes are base64. */
 export function plain(value: unknown): unknown {
   if (value === undefined) return null;
@@ -80,10 +82,6 @@ export function showDate(seconds: number, offsetMinutes = 0): string {
   const two = (n: number) => String(n).padStart(2, '0');
   const zone = `${offsetMinutes < 0 ? '-' : '+'}${two(Math.floor(offset / 60))}${two(offset % 60)}`;
   return `${text.slice(0, 10)} ${text.slice(11, 19)} ${zone}`;
-}
-
-export function count(n: number, one: string, many = `${one}s`): string {
-  return `${n} ${n === 1 ? one : many}`;
 }
 
 /** Hooks that did not run are told: a person may count on them. */

@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { StorePart, StoreUsage } from '../../large-files/du.ts';
@@ -51,9 +52,9 @@ function describe(usage: StoreUsage, partNames: readonly StorePart[], { output }
     ['of these not in the store', formatBytes(missing.bytes), `${missing.files}`],
   ];
   const numbers: Partial<Record<StorePart, string>> = {
-    xorbs: `${counts.xorbs}, with ${counts.chunks} chunks`,
+    xorbs: `${counts.xorbs}, with ${count(counts.chunks, 'chunk')}`,
     shards: `${counts.shards}`,
-    catalog: `${counts.tables} tables`,
+    catalog: count(counts.tables, 'table'),
   };
   for (const part of partNames) rows.push([part, formatBytes(parts[part]), numbers[part] ?? '']);
   rows.push(['total', formatBytes(usage.totalBytes), usage.store]);

@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { ElsewhereFile, FsckReport, LostFile } from '../../large-files/fsck-report.ts';
@@ -235,8 +236,4 @@ function lossDocument({ repository, commit, path, oid, fileHash, size, state, fa
       found,
     })),
   };
-}
-
-function count(n: number, one: string, many: string): string {
-  return `${n} ${n === 1 ? one : many}`;
 }

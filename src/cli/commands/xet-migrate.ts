@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PatternInfo } from '../../large-files/migrate.ts';
@@ -279,7 +280,9 @@ async function migrateBack(dryRun: boolean, context: CommandContext): Promise<nu
   if (json) output.json({ dryRun, ...report });
   else {
     const would = dryRun ? 'would be written' : 'written';
-    output.note(`${restored} of ${objects} objects (${formatBytes(restoredBytes)}) ${would} to ${directory}`);
+    output.note(
+      `${restored} of ${count(objects, 'object')} (${formatBytes(restoredBytes)}) ${would} to ${directory}`,
+    );
   }
   return failed.length === 0 ? EXIT_OK : EXIT_FALSE;
 }
@@ -290,12 +293,12 @@ function describeLfs(
   savedBytes: number | null,
   { output }: CommandContext,
 ): void {
-  const count = `${objects} ${objects === 1 ? 'object' : 'objects'} (${formatBytes(bytes)})`;
+  const all = `${count(objects, 'object')} (${formatBytes(bytes)})`;
   if (dryRun) {
-    output.note(`${count} in ${directory}`);
+    output.note(`${all} in ${directory}`);
     return;
   }
-  output.note(`${stored} of ${count} are in the store, which has grown by ${formatBytes(storeGrowth ?? 0)}`);
+  output.note(`${stored} of ${all} are in the store, which has grown by ${formatBytes(storeGrowth ?? 0)}`);
   if (deleted > 0) {
     const gain = savedBytes ?? 0;
     output.note(

@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PointerFile } from '../../large-files/pointer-files.ts';
@@ -106,7 +107,7 @@ async function pullNow(place: PullPlace, fetch: boolean, context: CommandContext
         if (event.kind === 'fetching') return fetching.show(event.event);
         if (event.kind === 'bytes') return progress?.advance(event.count);
         fetching.finish();
-        progress = output.progress(`pulling ${event.files} files`, 'bytes', event.bytes);
+        progress = output.progress(`pulling ${count(event.files, 'file')}`, 'bytes', event.bytes);
       },
     });
   } finally {

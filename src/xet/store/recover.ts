@@ -5,6 +5,7 @@
  */
 import { closeSync, readdirSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { count } from '../../count.ts';
 import { decompressChunk } from '../compress/scheme.ts';
 import { errnoOf, FormatError, messageOf } from '../errors.ts';
 import { blake3Keyed } from '../hash/blake3.ts';
@@ -108,7 +109,7 @@ function dropDamaged(directory: string, state: IncomingState, options: SealOptio
   }
   if (damaged.length === 0) return;
   options.warn?.(
-    `${damaged.length} file(s) that a killed process had begun to store are incomplete in ${directory} and were dropped; add them again`,
+    `${count(damaged.length, 'file')} that a killed process had begun to store: incomplete in ${directory} and dropped; add again what is missing`,
   );
   const isDamaged = new Set(damaged);
   state.files.splice(0, state.files.length, ...state.files.filter((file) => !isDamaged.has(file)));

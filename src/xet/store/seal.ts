@@ -20,6 +20,7 @@ import {
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { count } from '../../count.ts';
 import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
 import { verificationHash } from '../hash/verification.ts';
 import { formatHash } from '../hash/xet-hash.ts';
@@ -84,8 +85,8 @@ export async function sealIncoming(
     } catch (error) {
       throw new Git2dbError(
         'STORE_UNWRITABLE',
-        `could not publish ${state.files.length} stored file(s): ${messageOf(error)}. Nothing is lost: they are kept in ` +
-          `${directory} and the next \`git add\` or \`git2db xet gc\` completes them once the cause is gone`,
+        `could not publish ${count(state.files.length, 'stored file')}: ${messageOf(error)}. Nothing is lost: all is kept in ` +
+          `${directory} and the next \`git add\` or \`git2db xet gc\` completes it once the cause is gone`,
         { cause: error },
       );
     }

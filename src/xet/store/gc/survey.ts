@@ -1,3 +1,4 @@
+import { count } from '../../../count.ts';
 import { Git2dbError, messageOf } from '../../errors.ts';
 import { formatHash } from '../../hash/xet-hash.ts';
 import { readRegular } from '../../regular-file.ts';
@@ -123,7 +124,7 @@ class Surveyor {
     if (damaged.length > 0) {
       throw new Git2dbError(
         'REFUSED',
-        `${damaged.length} shard(s) cannot be read, so what they need is not known and nothing can be given up; ` +
+        `${count(damaged.length, 'shard')} cannot be read, so what is needed is not known, and nothing can be given up; ` +
           `run \`git2db xet fsck --repair\` first. ${damaged.join('; ')}`,
         { data: { damaged } },
       );
