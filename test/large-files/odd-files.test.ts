@@ -28,8 +28,7 @@ test('pipes in the place of a store’s files hold nobody up', async (t) => {
     pipe(path);
   for (const path of [`irregular/${name}`, `trash/${name}`, `trash/${name}.mdb`, `quarantine/${name}`])
     pipe(path);
-  for (const path of ['incoming/x', 'incoming/writer/writer', 'evicted'])
-    pipe(path);
+  for (const path of ['incoming/x', 'incoming/writer/writer', 'evicted']) pipe(path);
   const xet = async (...args: string[]) => sandbox.xet('a', args);
 
   for (const args of [
@@ -69,6 +68,32 @@ test('pipes in the place of a store’s files hold nobody up', async (t) => {
   }
   pipe('users/one');
   t.regex((await xet('doctor')).stdout, /users\/one is no regular file: remove it \[store-unreadable\]/);
+});
+
+test('hooks that can be none are named by install, and it goes on without them', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.init('a');
+  const hooks = sandbox.path('a/.git/hooks');
+  const install = (...args: string[]) => sandbox.xet('a', ['install', '--local', ...args]);
+  rmSync(hooks, { recursive: true, force: true });
+  writeFileSync(hooks, '');
+  const refused = await install();
+  if (refused.status !== 0) {
+    t.is(refused.status, EXIT_CODES.REFUSED);
+    t.regex(
+      refused.stderr,
+      /hooks, where git looks for hooks, is no directory: remove it, .*core\.hooksPath DIR`, or install with --no-hooks\n$/,
+    );
+    t.false(refused.stderr.includes('EEXIST'));
+  }
+  t.is((await install('--no-hooks')).status, 0);
+  t.is((await sandbox.xet('a', ['status'])).status, 0);
+
+  rmSync(hooks);
+  mkdirSync(hooks);
+  execFileSync('mkfifo', [`${hooks}/pre-push`]);
+  t.true([0, EXIT_CODES.REFUSED].includes((await install()).status ?? -1));
+  t.is((await sandbox.xet('a', ['status'])).status, 0);
 });
 
 test('a store’s path that is a file, or leads through one, is one message with the remedy', async (t) => {
