@@ -74,7 +74,7 @@ export async function evict(options: EvictOptions): Promise<EvictResult> {
   const { cwd, env, signal, warn } = options;
   const config = loadFilterConfig(cwd, env);
   useBlake3(config.kernels.blake3);
-  await using remotes = new ContentRemotes(options);
+  await using remotes = new ContentRemotes({ ...options, refresh: true });
   const local = new LocalStore(config.storeDir);
   const references = new References(signal);
   const own = config.repository.commonDir;

@@ -38,7 +38,7 @@ export async function probeService(gitUrl: string, options: ProbeOptions): Promi
   const noted = notes.get(base);
   if (!options.refresh && noted !== undefined && Date.now() - noted < DAY_MS && noted <= Date.now()) {
     const hour = new Date(noted).toISOString().slice(0, 16);
-    return `its server was no git2db at ${hour}Z (asked once a day; --refresh asks again)`;
+    return `its server was no git2db at ${hour}Z (asked once a day; "git2db xet doctor" asks again)`;
   }
   const why = await ask(base, own, options);
   if (typeof why === 'string') notes.set(base, Date.now());

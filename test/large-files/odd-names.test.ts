@@ -1,7 +1,8 @@
 /** Names that are no plain text: what people and programs are told of them. */
-import { mkdirSync, writeFileSync } from 'node:fs';
+import { existsSync, mkdirSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
+import { EXIT_CODES } from '../../src/exit-codes.ts';
 import { withWholePaths } from '../../src/git/listed-paths.ts';
 import { reachableBlobs } from '../../src/git/refs.ts';
 import { repositoryAt } from '../../src/git/repository.ts';
@@ -90,4 +91,60 @@ test('a name is whole by the tree that has it, by an index, or by the commit tha
   );
   t.is(proven.length, 4);
   t.deepEqual(await withWholePaths(repository, []), []);
+});
+
+test('xet.remote is the name of a remote, or an address that cannot be taken for one', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.git(['init', '-q', '--bare', 'hub']);
+  await sandbox.init('a');
+  sandbox.write('a/one.bin', noise(1000, 1));
+  await sandbox.commitAll('a');
+  await sandbox.git(['remote', 'add', 'origin', '../hub'], { cwd: 'a' });
+  const push = async (remote: string) => {
+    await sandbox.git(['config', 'xet.remote', remote], { cwd: 'a' });
+    return await sandbox.xet('a', ['push']);
+  };
+  const { status, stderr } = await push('orgin');
+  t.is(status, EXIT_CODES.URL_INVALID);
+  t.is(
+    stderr,
+    'git2db: xet.remote is "orgin", and no git remote has this name (there are origin): ' +
+      'correct it, or write the path of a directory with ./ before\n',
+  );
+  t.false(existsSync(sandbox.path('a/orgin')));
+  t.regex((await sandbox.xet('a', ['doctor'])).stdout, /xet\.remote is "orgin"/);
+  t.is((await push('origin')).status, 0);
+  t.true(existsSync(sandbox.path('hub/xet/format')));
+  for (const [word, place] of [
+    ['./orgin', 'a/orgin'],
+    ['../orgin', 'orgin'],
+  ] as const) {
+    t.is((await push(word)).status, 0);
+    t.true(existsSync(sandbox.path(place, 'format')));
+  }
+});
+
+test('a push by hand serves all URLs of a remote, as the hook does, and says which it could not', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  for (const name of ['one', 'two']) await sandbox.git(['init', '-q', '--bare', name]);
+  await sandbox.init('a');
+  sandbox.write('a/one.bin', noise(1000, 1));
+  await sandbox.commitAll('a');
+  await sandbox.git(['remote', 'add', 'origin', '../one'], { cwd: 'a' });
+  for (const url of ['../one', '../two'])
+    await sandbox.git(['remote', 'set-url', '--add', '--push', 'origin', url], { cwd: 'a' });
+  const dry = JSON.parse((await sandbox.xet('a', ['push', '--dry-run', '--json'])).stdout);
+  t.deepEqual(dry.place.split(', '), [sandbox.path('one/xet'), sandbox.path('two/xet')]);
+  t.is(dry.files[0].outcome, 'missing');
+  t.is((await sandbox.xet('a', ['push'])).status, 0);
+  for (const name of ['one', 'two']) {
+    t.true(existsSync(sandbox.path(name, 'xet/format')));
+    t.is((await sandbox.xet('a', ['push', '--dry-run', sandbox.path(name)])).stdout, '');
+  }
+  rmSync(sandbox.path('one'), { recursive: true });
+  rmSync(sandbox.path('two/xet'), { recursive: true });
+  const { status, stderr } = await sandbox.xet('a', ['push']);
+  t.is(status, EXIT_CODES.REMOTE_MISSING, stderr);
+  t.regex(stderr, /1 push URL of the remote origin could not be served, of 2: \.\.\/one: /);
+  t.true(existsSync(sandbox.path('two/xet/format')));
 });
