@@ -194,16 +194,21 @@ export async function findPathsOf(
   // <commit> NUL, then for each changed path ":<mode> <mode> <old> <new> <status>" NUL <path> NUL
   let commit: string | undefined;
   let changed: string | undefined;
-  for await (const record of splitRecords(stdout, 0)) {
-    if (changed !== undefined) {
-      if (wanted.delete(changed)) found.set(changed, { commit, path: Buffer.from(record) });
-      if (wanted.size === 0) return found;
-      changed = undefined;
-    } else if (record[0] === COLON) {
-      changed = record.toString('latin1').split(' ', 4)[3]!;
-    } else {
-      commit = record.toString('latin1').trim();
+  try {
+    for await (const record of splitRecords(stdout, 0)) {
+      if (changed !== undefined) {
+        if (wanted.delete(changed)) found.set(changed, { commit, path: Buffer.from(record) });
+        if (wanted.size === 0) return found;
+        changed = undefined;
+      } else if (record[0] === COLON) {
+        changed = record.toString('latin1').split(' ', 4)[3]!;
+      } else {
+        commit = record.toString('latin1').trim();
+      }
     }
+  } catch (error) {
+    // In a partial clone a tree may never have been fetched: where the rest is, is not known here.
+    if (!(error instanceof Git2dbError) || error.code !== 'GIT_FAILED' || !isPartialClone(repo)) throw error;
   }
   for (const [oid, path] of await pathsInIndexes(roots.indexes, wanted, run))
     found.set(oid, { commit: undefined, path });

@@ -53,7 +53,9 @@ export async function checkStoreFaults({ host, config }: Patient, question: Stor
     ];
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
-    return blocked.length > 0 ? [...blocked, ...full] : [unreadable(storeDir, error)];
+    // Why it cannot be read either is told already, or follows.
+    const isTold = blocked.some(({ severity }) => severity === 'error');
+    return [...blocked, ...full, ...(isTold ? [] : [unreadable(storeDir, error)])];
   } finally {
     store.close();
   }

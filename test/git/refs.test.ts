@@ -438,6 +438,19 @@ test('a partial clone fetches nothing, and says what it does not have', async (t
   t.is((await findPathsOf(repositoryAt(path('clone'))!, [missing])).get(missing)?.path.toString(), 'one');
 });
 
+test('in a clone without trees a blob is placed as far as its history is here', async (t) => {
+  const sandbox = createSandbox(t);
+  const { git, path } = sandbox;
+  await git(['init', '--quiet', 'origin']);
+  await git(['config', 'uploadpack.allowFilter', 'true'], { cwd: 'origin' });
+  for (const name of ['one', 'two']) await commit(sandbox, name, 'origin');
+  const oid = await sandbox.gitText(['rev-parse', 'HEAD:one'], { cwd: 'origin' });
+  await git(['clone', '--quiet', '--filter=tree:0', `file://${path('origin')}`, 'clone']);
+  await rename(path('origin'), path('moved'));
+  const found = await findPathsOf(repositoryAt(path('clone'))!, [oid]);
+  t.deepEqual(found.get(oid), { commit: undefined, path: Buffer.from('one') });
+});
+
 test('a shallow clone and an alternate are complete in themselves', async (t) => {
   const sandbox = createSandbox(t);
   const { git, path } = sandbox;

@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { EvictResult } from '../../large-files/evict.ts';
@@ -84,8 +85,8 @@ function describe(result: EvictResult, dryRun: boolean, { output }: CommandConte
   const bytes = formatBytes(held.reduce((sum, { size }) => sum + size, 0));
   const freed = formatBytes(Math.max(0, freedBytes(result)));
   output.note(
-    `${held.length} ${held.length === 1 ? 'file' : 'files'} (${bytes}) ${dryRun ? 'would be dropped' : 'dropped'}, ` +
-      `${freed} ${dryRun ? 'would be freed' : 'freed'}${kept === 0 ? '' : `; ${kept} stay`}`,
+    `${count(held.length, 'file')} (${bytes}) ${dryRun ? 'would be dropped' : 'dropped'}, ` +
+      `${freed} ${dryRun ? 'would be freed' : 'freed'}${kept === 0 ? '' : `; ${count(kept, 'stays', 'stay')}`}`,
   );
 }
 

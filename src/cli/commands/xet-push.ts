@@ -1,6 +1,7 @@
 import { count } from '../../count.ts';
 import { EXIT_CODES, EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
+import { withoutSecrets } from '../../git/failure.ts';
 import type { PushContentOptions, PushContentResult, PushedFile } from '../../large-files/push.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
@@ -85,7 +86,11 @@ missing (in a dry run) or failed; "place" is null where no pointer was found.`,
       ),
     );
     if (context.json) output.json(documentOf(result, dryRun));
-    else describe(result, dryRun, context);
+    else if (result.place === undefined && !all) {
+      output.note(
+        `no content to send: there are no pointers in what ${withoutSecrets(remote)} is not known to have already (--all looks at all)`,
+      );
+    } else describe(result, dryRun, context);
     return reportFailures(result, context);
   },
 });
