@@ -16,6 +16,8 @@ export interface ListedBlob {
   readonly path: Buffer;
   /** The tree that has it, by what rev-list has named; undefined for one that an index has. */
   readonly tree: string | undefined;
+  /** It did not come from rev-list: its path is whole. */
+  readonly isWhole?: boolean;
 }
 
 /** Trees are not read beyond this size: what is in such a one is looked for in another way. */
@@ -57,7 +59,8 @@ async function unproven(
   // Blobs of one tree come one after the other, in its order.
   let tree: { readonly oid: string; readonly body: Buffer | undefined; at: number } | undefined;
   try {
-    for (const { oid, path, tree: of } of blobs) {
+    for (const { oid, path, tree: of, isWhole } of blobs) {
+      if (isWhole === true) continue;
       if (of !== undefined && tree?.oid !== of) {
         const object = await reader.readSmall(of).catch(() => undefined);
         signal?.throwIfAborted();

@@ -199,7 +199,7 @@ async function* indexPointers(
       if (header?.type !== 'blob' || header.size > POINTER_MAX) continue;
       const object = await reader.read(oid);
       const pointer = object && sniffPointer(object.body);
-      if (pointer !== undefined) yield { oid, path, tree: undefined, pointer };
+      if (pointer !== undefined) yield { oid, path, tree: undefined, isWhole: true, pointer };
     }
   } finally {
     await reader.close();

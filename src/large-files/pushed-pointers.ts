@@ -19,6 +19,7 @@ export interface PushedPointer {
   /** One path it has, cut at a newline; empty where git knows none. `withWholePaths` makes it whole. */
   readonly path: Buffer;
   readonly tree: string | undefined;
+  readonly isWhole?: boolean;
   readonly pointer: Pointer;
 }
 

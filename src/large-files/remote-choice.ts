@@ -162,7 +162,7 @@ function isAddress(text: string): boolean {
 
 function noSuchRemote(name: string, known: readonly string[]): Git2dbError {
   const shown = JSON.stringify(shownUrl(name));
-  const there = known.length === 0 ? 'there is none' : `there are ${known.join(', ')}`;
+  const there = known.length === 0 ? 'there is none' : `known: ${known.join(', ')}`;
   return new Git2dbError(
     'URL_INVALID',
     `xet.remote is ${shown}, and no git remote has this name (${there}): correct it, or write the path of a directory ` +

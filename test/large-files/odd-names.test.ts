@@ -53,6 +53,11 @@ test('names with newlines and without UTF-8 are whole in what push, fetch, evict
   t.deepEqual(await filesOf(['fetch', '--all', '--dry-run', '--include', 'y.bin', '--include', 'x?y.bin']), [
     'd\n1/x\ny.bin',
   ]);
+  // The same content under a name that is not asked for.
+  writeFileSync(sandbox.path('a/A copy'), noise(1000, 1));
+  await sandbox.git(['add', '.'], { cwd: 'a' });
+  t.deepEqual(await filesOf(['fetch', '--dry-run', '--include', 'a']), ['a']);
+  await sandbox.git(['rm', '-q', '-f', 'A copy'], { cwd: 'a' });
   t.deepEqual(await filesOf(['du'], 'largest'), all);
   t.deepEqual(await filesOf(['evict', '--dry-run']), all);
   const staged = all.filter((name) => !name.startsWith('d'));
@@ -108,7 +113,7 @@ test('xet.remote is the name of a remote, or an address that cannot be taken for
   t.is(status, EXIT_CODES.URL_INVALID);
   t.is(
     stderr,
-    'git2db: xet.remote is "orgin", and no git remote has this name (there are origin): ' +
+    'git2db: xet.remote is "orgin", and no git remote has this name (known: origin): ' +
       'correct it, or write the path of a directory with ./ before\n',
   );
   t.false(existsSync(sandbox.path('a/orgin')));
