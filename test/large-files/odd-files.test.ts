@@ -1,6 +1,6 @@
 /** Things that stand where files and directories of git2db should be: named, with what to do, and never waited for. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import test from 'ava';
 import { EXIT_CODES } from '../../src/exit-codes.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
@@ -68,6 +68,35 @@ test('pipes in the place of a store’s files hold nobody up', async (t) => {
   }
   pipe('users/one');
   t.regex((await xet('doctor')).stdout, /users\/one is no regular file: remove it \[store-unreadable\]/);
+});
+
+test('entries of users that name no repository are refused by gc, and a torn one is written anew', async (t) => {
+  const sandbox = createLargeFileSandbox(t);
+  await sandbox.init('a');
+  await sandbox.git(['config', 'xet.store', sandbox.path('store')], { cwd: 'a' });
+  sandbox.write('a/one.bin', noise(1000, 1));
+  await sandbox.commitAll('a');
+  const users = sandbox.path('store/users');
+  const [own] = readdirSync(users);
+  for (const [name, said] of [
+    ['relative', 'relative/path\n'],
+    ['empty', ''],
+  ] as const) {
+    writeFileSync(`${users}/${name}`, said);
+    const { status, stderr } = await sandbox.xet('a', ['gc']);
+    t.is(status, EXIT_CODES.REFUSED);
+    t.regex(stderr, new RegExp(`users/${name} should hold the path of a repository .*: remove it, `));
+    rmSync(`${users}/${name}`);
+  }
+  symlinkSync('/nonexistent', `${users}/link`);
+  t.regex((await sandbox.xet('a', ['gc'])).stderr, /users\/link is a link to nothing: remove it\n$/);
+  rmSync(`${users}/link`);
+
+  writeFileSync(`${users}/${own}`, '');
+  sandbox.write('a/two.bin', noise(1000, 2));
+  await sandbox.commitAll('a');
+  t.is(readFileSync(`${users}/${own}`, 'utf8'), `${sandbox.path('a/.git')}\n`);
+  t.is((await sandbox.xet('a', ['gc'])).status, 0);
 });
 
 test('hooks that can be none are named by install, and it goes on without them', async (t) => {
