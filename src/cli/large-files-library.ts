@@ -18,7 +18,7 @@ export { migrateLfs } from '../large-files/migrate-lfs.ts';
 export { migrateToLfs } from '../large-files/migrate-to-lfs.ts';
 export { parseUpdates, prePush, updatesToSee } from '../large-files/pre-push.ts';
 export { planPull, pull } from '../large-files/pull.ts';
-export { pushContent, selectRange } from '../large-files/push.ts';
+export { pushSelected } from '../large-files/push.ts';
 export { reportRemotes } from '../large-files/remote-report.ts';
 export { restoreLfs } from '../large-files/restore-lfs.ts';
 export { status } from '../large-files/status.ts';

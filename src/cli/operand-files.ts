@@ -1,16 +1,20 @@
 /** Files named on the command line, with `-` for standard input. */
 import { closeSync, fstatSync, openSync } from 'node:fs';
 import { getSystemErrorMap } from 'node:util';
-import { EXIT_UNEXPECTED, exitCodeOf } from '../exit-codes.ts';
+import { EXIT_FALSE, EXIT_UNEXPECTED, exitCodeOf } from '../exit-codes.ts';
 import type { DigestOptions, digestFile, FileDigest } from '../large-files/file-digest.ts';
-import { messageOf } from '../xet/errors.ts';
+import { errnoOf, messageOf } from '../xet/errors.ts';
 import type { CommandContext } from './command.ts';
 
-/** What `read` makes of the open file; undefined, and said on stderr, when it cannot be read. */
+/**
+ * What `read` makes of the open file; undefined, and said on stderr, when it cannot be read. `isOnly`: then this is
+ * all that there is to tell with `--json`, too.
+ */
 export function readOperand<T>(
   path: string,
-  { stdin, output }: CommandContext,
+  { stdin, output, json }: CommandContext,
   read: (fd: number, size: number) => T,
+  isOnly: boolean,
 ): T | undefined {
   let fd: number | undefined;
   try {
@@ -18,7 +22,11 @@ export function readOperand<T>(
     return read(fd, fstatSync(fd).size);
   } catch (error) {
     if (exitCodeOf(error) !== EXIT_UNEXPECTED) throw error;
-    output.error(`cannot read ${path}: ${systemReason(error)}`);
+    const message = `cannot read ${path}: ${systemReason(error)}`;
+    if (json && isOnly) {
+      output.jsonError({ error: { code: errnoOf(error) ?? null, exitCode: EXIT_FALSE, message } });
+    }
+    output.error(message);
     return undefined;
   } finally {
     if (fd !== undefined && path !== '-') closeSync(fd);

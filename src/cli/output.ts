@@ -55,6 +55,8 @@ const CLEAR_LINE = '\r\x1b[K';
 export class Output {
   readonly #options: OutputOptions;
   #barShown = false;
+  #hasData = false;
+  #hasLines = false;
 
   constructor(options: OutputOptions) {
     this.#options = options;
@@ -67,18 +69,21 @@ export class Output {
 
   /** Exactly these characters of what was asked for. */
   text(text: string): void {
+    this.#hasData = true;
     this.#clearBar();
     this.#options.stdout.write(text);
   }
 
   /** Exactly these bytes of what was asked for, which need not be text. */
   bytes(bytes: Uint8Array): void {
+    this.#hasData = true;
     this.#clearBar();
     this.#options.stdout.write(bytes);
   }
 
   /** One of the documents of a command that goes on telling: each on a line of its own. */
   jsonLine(document: unknown): void {
+    this.#hasLines = true;
     this.data(JSON.stringify(document));
   }
 
@@ -94,6 +99,15 @@ export class Output {
   /** The one document of `--json`. */
   json(document: unknown): void {
     this.data(JSON.stringify(document, null, 2));
+  }
+
+  /**
+   * The document of a command with `--json` that failed as a whole. Where its own document was begun or given before,
+   * standard error alone tells; where it goes on telling, this is the last line.
+   */
+  jsonError(document: unknown): void {
+    if (!this.#hasData) this.json(document);
+    else if (this.#hasLines) this.jsonLine(document);
   }
 
   /** A line for the person at the terminal; `--quiet` leaves it out. */

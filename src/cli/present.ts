@@ -1,7 +1,11 @@
 /** Things of the registry as a person or a program reads them. */
+import { isUtf8 } from 'node:buffer';
 import { quotePath } from '../filter-process/trace.ts';
+import { pathText } from '../git/tree-path.ts';
 import type { GitProgress, RepositoryRecord } from '../registry/index.ts';
 import type { Output, Progress } from './output.ts';
+
+export { count } from '../count.ts';
 
 /** A value as JSON has it: undefined is null, bytes are base64. */
 export function plain(value: unknown): unknown {
@@ -33,6 +37,21 @@ export function recordDocument(record: RepositoryRecord, path: string): object {
 export const RECORD_KEYS = `{"id","name","url","path","adopted","bare","trusted","trackingRef",
 "createdAt","updatedAt","metadata"}`;
 
+/**
+ * A path is bytes and JSON is text: where it is not UTF-8, its bytes stand beside it as `pathBytes`, in base64.
+ */
+export function pathDocument(bytes: Buffer): { readonly path: string; readonly pathBytes?: string } {
+  const { path, pathBytes } = pathText(bytes);
+  return pathBytes === undefined ? { path } : { path, pathBytes: pathBytes.toString('base64') };
+}
+
+/** As `pathDocument`, for a list under the key `name`: all of their bytes, where one of them is not UTF-8. */
+export function pathsDocument(name: string, paths: readonly Buffer[]): Record<string, readonly string[]> {
+  const shown = { [name]: paths.map((path) => path.toString('utf8')) };
+  if (paths.every((path) => isUtf8(path))) return shown;
+  return { ...shown, [`${name}Bytes`]: paths.map((path) => path.toString('base64')) };
+}
+
 /** A path that need not be UTF-8, on one line. */
 export function showPath({
   path,
@@ -63,10 +82,6 @@ export function showDate(seconds: number, offsetMinutes = 0): string {
   const two = (n: number) => String(n).padStart(2, '0');
   const zone = `${offsetMinutes < 0 ? '-' : '+'}${two(Math.floor(offset / 60))}${two(offset % 60)}`;
   return `${text.slice(0, 10)} ${text.slice(11, 19)} ${zone}`;
-}
-
-export function count(n: number, one: string, many = `${one}s`): string {
-  return `${n} ${n === 1 ? one : many}`;
 }
 
 /** Hooks that did not run are told: a person may count on them. */

@@ -74,11 +74,17 @@ export async function runProgram(
     );
     return code ?? EXIT_OK;
   } catch (error) {
-    return report(error, output);
+    return report(error, output, asksForJson(argv));
   }
 }
 
-function report(error: unknown, output: Output): number {
+/** Also of a command line that was not understood. */
+function asksForJson(argv: readonly string[]): boolean {
+  const end = argv.indexOf('--');
+  return argv.slice(0, end === -1 ? argv.length : end).includes('--json');
+}
+
+function report(error: unknown, output: Output, json: boolean): number {
   const code = exitCodeOf(error);
   const bug = code === EXIT_UNEXPECTED && (error as { code?: unknown }).code === undefined;
   if (bug && error instanceof Error && output.logs('debug')) output.log('debug', error.stack ?? '');
@@ -86,8 +92,17 @@ function report(error: unknown, output: Output): number {
   const whole = withoutSecrets(messageOf(error));
   const message = oneLine(whole, code);
   if (message !== whole && output.logs('debug')) output.log('debug', whole);
-  output.error(bug ? `unexpected failure: ${message} (GIT2DB_LOG=debug tells more)` : message);
+  const said = bug ? `unexpected failure: ${message} (GIT2DB_LOG=debug tells more)` : message;
+  if (json) output.jsonError({ error: { code: codeOf(error), exitCode: code, message: said } });
+  output.error(said);
   return code;
+}
+
+/** The class of the error, or what the system calls it; null for neither. */
+function codeOf(error: unknown): string | null {
+  const { code, name } = error as { readonly code?: unknown; readonly name?: unknown };
+  if (name === 'AbortError') return 'INTERRUPTED';
+  return typeof code === 'string' ? code : null;
 }
 
 /** What git said, without the command that was run (GIT2DB_LOG=debug has it) and its advice about its own commands. */

@@ -9,14 +9,17 @@ import { batched, splitRecords } from './records.ts';
 import type { RepositoryPaths } from './repository.ts';
 import { listRoots, type RepositoryRoots, rootRun } from './roots.ts';
 import { type GitRun, gitStream, gitText } from './runner.ts';
+import { TreeTrail } from './tree-trail.ts';
 
 export { listRoots, type RepositoryRoots, type Root } from './roots.ts';
 
 export interface ReachableBlob {
   readonly oid: string;
   readonly size: number;
-  /** One path it has, cut at a newline; empty where git knows none. For people, not for looking up. */
+  /** One path it has, cut at a newline (see listed-paths.ts); empty where git knows none. */
   readonly path: Buffer;
+  /** The tree that has it under this path, if the path is whole; undefined for one that an index has. */
+  readonly tree: string | undefined;
 }
 
 export interface ReachableOptions extends Pick<GitRun, 'signal'> {
@@ -53,12 +56,15 @@ export async function* reachableBlobs(
   // Lines of rev-list go through as they are: "<oid> <path>", "<oid>", and "?<oid>" for a missing one.
   const format = '--batch-check=%(objecttype) %(objectsize) %(objectname) %(rest)';
   const checked = gitStream(['cat-file', '--buffer', format], { ...run, input: listed.stdout });
+  const trail = new TreeTrail();
   for await (const line of splitRecords(checked.stdout, NEWLINE)) {
     const [type, size, oid] = line.toString('latin1', 0, 160).split(' ', 3) as [string, string, string];
-    if (type === 'blob') {
+    if (type === 'tree') {
+      trail.enter(oid, line.subarray(type.length + size.length + oid.length + 3));
+    } else if (type === 'blob') {
       if (Number(size) > options.maxSize) continue;
       const path = Buffer.from(line.subarray(type.length + size.length + oid.length + 3));
-      yield { oid, size: Number(size), path };
+      yield { oid, size: Number(size), path, tree: trail.treeOf(path) };
     } else if (type.startsWith('?')) {
       if (options.onMissing === undefined) throw notFetched(repo, type.slice(1));
       options.onMissing(type.slice(1));
@@ -188,21 +194,47 @@ export async function findPathsOf(
   // <commit> NUL, then for each changed path ":<mode> <mode> <old> <new> <status>" NUL <path> NUL
   let commit: string | undefined;
   let changed: string | undefined;
-  for await (const record of splitRecords(stdout, 0)) {
-    if (changed !== undefined) {
-      if (wanted.delete(changed)) found.set(changed, { commit, path: Buffer.from(record) });
-      if (wanted.size === 0) return found;
-      changed = undefined;
-    } else if (record[0] === COLON) {
-      changed = record.toString('latin1').split(' ', 4)[3]!;
-    } else {
-      commit = record.toString('latin1').trim();
+  try {
+    for await (const record of splitRecords(stdout, 0)) {
+      if (changed !== undefined) {
+        if (wanted.delete(changed)) found.set(changed, { commit, path: Buffer.from(record) });
+        if (wanted.size === 0) return found;
+        changed = undefined;
+      } else if (record[0] === COLON) {
+        changed = record.toString('latin1').split(' ', 4)[3]!;
+      } else {
+        commit = record.toString('latin1').trim();
+      }
     }
+  } catch (error) {
+    // In a partial clone a tree may never have been fetched: where the rest is, is not known here.
+    if (!(error instanceof Git2dbError) || error.code !== 'GIT_FAILED' || !isPartialClone(repo)) throw error;
   }
-  for (const index of roots.indexes) {
-    for await (const { oid, path } of indexEntries(index, run)) {
-      if (wanted.delete(oid)) found.set(oid, { commit: undefined, path });
-    }
+  for (const [oid, path] of await pathsInIndexes(roots.indexes, wanted, run))
+    found.set(oid, { commit: undefined, path });
+  return found;
+}
+
+/** A path of each of the blobs `oids` that some index of the repository has. */
+export async function findIndexPathsOf(
+  repo: RepositoryPaths,
+  oids: Iterable<string>,
+  options: Pick<GitRun, 'signal'> = {},
+): Promise<Map<string, Buffer>> {
+  const { indexes } = await listRoots(repo.commonDir, options);
+  return await pathsInIndexes(indexes, oids, rootRun(repo.commonDir, options.signal));
+}
+
+async function pathsInIndexes(
+  indexes: readonly string[],
+  oids: Iterable<string>,
+  run: GitRun,
+): Promise<Map<string, Buffer>> {
+  const wanted = new Set(oids);
+  const found = new Map<string, Buffer>();
+  for (const index of indexes) {
+    if (wanted.size === 0) break;
+    for await (const { oid, path } of indexEntries(index, run)) if (wanted.delete(oid)) found.set(oid, path);
   }
   return found;
 }

@@ -36,7 +36,7 @@ export interface ContentRemotesOptions extends Place {
   readonly mayPrompt: boolean;
   /** Ask no server anything: a choice that depends on one is left open. */
   readonly offline?: boolean | undefined;
-  /** Ask servers again whether they are git2db's. */
+  /** Ask servers again whether they are git2db's: for what a person does, not for what git starts often. */
   readonly refresh?: boolean | undefined;
   readonly warn: (message: string) => void;
   readonly signal?: AbortSignal | undefined;

@@ -4,6 +4,7 @@
  */
 import { lstatSync } from 'node:fs';
 import { basename, dirname, join, relative, resolve } from 'node:path';
+import { quotePath } from '../filter-process/trace.ts';
 import { checkAttributes } from '../git/attributes.ts';
 import { git, gitLinesZ } from '../git/runner.ts';
 import { type Fault, fault, type Patient } from './doctor-fault.ts';
@@ -236,11 +237,11 @@ async function checkCommitted(
     ['status', '--porcelain', '-z', '--no-renames', '--untracked-files=all', '--', ...names],
     run,
   );
-  const changed = status
-    .map((entry) => entry.subarray(3))
-    .filter((path) => !ignored.includes(path.toString('utf8')));
+  // Deleted from the index and there again: git names such a file twice.
+  const byName = new Map(status.map((entry) => [entry.toString('latin1', 3), entry.subarray(3)]));
+  const changed = [...byName.values()].filter((path) => !ignored.includes(path.toString('utf8')));
   if (changed.length > 0) {
-    const message = `${changed.map(String).join(', ')} is not committed as it is: a clone will not know which files are large`;
+    const message = `${changed.map(quotePath).join(', ')} ${changed.length === 1 ? 'is' : 'are'} not committed as ${changed.length === 1 ? 'it is' : 'they are'}: a clone will not know which files are large`;
     const remedy = [
       `git add -- ${named(changed)}`,
       `git commit -m 'Track large files' -- ${named(changed)}`,

@@ -1,6 +1,7 @@
 /** Faults of the store: can it be read and written, and what did others leave in it? */
 import { accessSync, constants, statSync } from 'node:fs';
 import { dirname, join } from 'node:path';
+import { count } from '../count.ts';
 import type { GitConfig } from '../git/config.ts';
 import { type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import { errnoOf, Git2dbError, messageOf } from '../xet/errors.ts';
@@ -36,7 +37,7 @@ export async function checkStoreFaults({ host, config }: Patient, question: Stor
   try {
     exists = store.exists();
   } catch (error) {
-    if (error instanceof Git2dbError) {
+    if (error instanceof Git2dbError && error.code === 'STORE_UNSUPPORTED') {
       return [fault('error', 'store-unsupported', error.message, ['npm install --global git2db@latest'])];
     }
     return [unreadable(storeDir, error)];
@@ -52,14 +53,19 @@ export async function checkStoreFaults({ host, config }: Patient, question: Stor
     ];
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
-    return blocked.length > 0 ? [...blocked, ...full] : [unreadable(storeDir, error)];
+    // Why it cannot be read either is told already, or follows.
+    const isTold = blocked.some(({ severity }) => severity === 'error');
+    return [...blocked, ...full, ...(isTold ? [] : [unreadable(storeDir, error)])];
   } finally {
     store.close();
   }
 }
 
 function unreadable(storeDir: string, error: unknown): Fault {
-  return fault('error', 'store-unreadable', `the store cannot be read: ${messageOf(error)}`, [
+  const message = messageOf(error);
+  // Such as a pipe in the place of a file: the message says what to do.
+  if (error instanceof Git2dbError) return fault('error', 'store-unreadable', message);
+  return fault('error', 'store-unreadable', `the store cannot be read: ${message}`, [
     `sudo chown -R "$(id -un)" ${shellWord(storeDir)}`,
   ]);
 }
@@ -123,16 +129,16 @@ async function checkLeftovers({ layout }: LocalStore, repository: RepositoryPath
   const faults: Fault[] = [];
   const dead: string[] = [];
   for (const directory of writerDirectories(layout.incoming)) {
-    if (statSync(join(directory, JOURNAL), { throwIfNoEntry: false }) === undefined) continue;
+    if (!isThere(join(directory, JOURNAL))) continue;
     if ((await probeLiveness(directory)) === 'dead') dead.push(directory);
   }
   if (dead.length > 0) {
-    const message = `${dead.length} process(es) died before publishing what they had stored; it is kept in ${layout.incoming} and can be read`;
+    const message = `${count(dead.length, 'process', 'processes')} died before publishing what was stored; it is kept in ${layout.incoming} and can be read`;
     faults.push(fault('warning', 'unsealed-work', message, ['git2db xet fsck --repair']));
   }
   const quarantined = namesIn(layout.quarantine).length;
   if (quarantined > 0) {
-    const message = `${quarantined} damaged object(s) are kept in ${layout.quarantine}; once "git2db xet fsck" says that all is well, nobody needs them`;
+    const message = `${count(quarantined, 'damaged object is', 'damaged objects are')} kept in ${layout.quarantine}; once "git2db xet fsck" says that all is well, nobody needs what is there`;
     faults.push(
       fault('warning', 'quarantine-not-empty', message, [
         'git2db xet fsck',
@@ -146,7 +152,7 @@ async function checkLeftovers({ layout }: LocalStore, repository: RepositoryPath
       fault(
         'warning',
         'trash-left',
-        `${trashed} object(s) are left in ${layout.trash} by a gc that did not end`,
+        `${count(trashed, 'object is', 'objects are')} left in ${layout.trash} by a gc that did not end`,
         ['git2db xet gc --prune'],
       ),
     );
@@ -166,6 +172,16 @@ async function checkLeftovers({ layout }: LocalStore, repository: RepositoryPath
     );
   }
   return faults;
+}
+
+/** False also below what is no directory. */
+function isThere(path: string): boolean {
+  try {
+    return statSync(path, { throwIfNoEntry: false }) !== undefined;
+  } catch (error) {
+    if (errnoOf(error) === 'ENOTDIR') return false;
+    throw error;
+  }
 }
 
 function isRepository(commonDir: string): boolean {
@@ -200,14 +216,14 @@ function checkContents(
 
 function evictedContents(evicted: readonly CheckedPointer[], places: readonly string[]): Fault[] {
   if (evicted.length === 0) return [];
-  const message = `the content of ${evicted.length} file(s) in the index was evicted; when it went, it was in ${places.join(', ')}`;
+  const message = `the content of ${count(evicted.length, 'file')} in the index was evicted; when it went, it was in ${places.join(', ')}`;
   const paths = evicted.map(({ path }) => path);
   return [fault('note', 'content-evicted', message, ['git2db xet fetch'], paths)];
 }
 
 function missingContents(missing: readonly CheckedPointer[], store: string, config: GitConfig): Fault[] {
   if (missing.length === 0) return [];
-  const message = `the content of ${missing.length} file(s) in the index is not in the store ${store}`;
+  const message = `the content of ${count(missing.length, 'file')} in the index is not in the store ${store}`;
   const paths = missing.map(({ path }) => path);
   if (missing.some(({ hasContent }) => hasContent))
     return [fault('error', 'content-missing', message, ['git2db xet fsck --repair'], paths)];

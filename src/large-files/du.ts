@@ -2,11 +2,13 @@
  * What the store takes, what it saves, and what nobody needs any more. Contents are not read: shards say
  * what files and xorbs consist of.
  */
-import { lstatSync, readFileSync } from 'node:fs';
+import { lstatSync } from 'node:fs';
 import { join } from 'node:path';
 import { loadFilterConfig } from '../filter-process/config.ts';
+import { type ListedBlob, withWholePaths } from '../git/listed-paths.ts';
 import { errnoOf, FormatError } from '../xet/errors.ts';
 import { formatHash, isHashString } from '../xet/hash/xet-hash.ts';
+import { readRegular } from '../xet/regular-file.ts';
 import { Shard } from '../xet/shard/shard.ts';
 import { readHead } from '../xet/store/catalog-head.ts';
 import { readJournals } from '../xet/store/fsck-incoming.ts';
@@ -79,19 +81,22 @@ export async function diskUsage({
 }: Place & { readonly signal?: AbortSignal }): Promise<StoreUsage> {
   const config = loadFilterConfig(cwd, env);
   const store = new LocalStore(config.storeDir);
-  store.exists();
+  store.existsOrCan();
   const wanted = new Set<string>();
-  const own = new Map<string, NamedFile>();
+  const own = new Map<string, NamedFile & ListedBlob>();
   const unreadable: string[] = [];
   for (const { commonDir, repository } of repositoriesOf(store.layout, config.repository)) {
     const isOwn = commonDir === config.repository.commonDir;
     try {
       if (repository === undefined) throw new Error('gone');
-      for await (const { path, pointer } of referencedPointers(repository, { signal, onMissing: () => {} })) {
+      for await (const { pointer, ...place } of referencedPointers(repository, {
+        signal,
+        onMissing: () => {},
+      })) {
         const file = storedFileOf(store, pointer);
         if (file === undefined) continue;
         wanted.add(file.hash);
-        if (isOwn) own.set(file.hash, { path, size: file.size, fileHash: file.hash });
+        if (isOwn) own.set(file.hash, { ...place, size: file.size, fileHash: file.hash });
       }
     } catch (error) {
       if (isOwn || (error as Error).name === 'AbortError') throw error;
@@ -102,6 +107,11 @@ export async function diskUsage({
   const contents = readContents(store, files, wanted);
   const known = sumOf(contents.sizes.values());
   const referenced = [...own.values()].filter(({ size }) => size > 0);
+  const largest = await withWholePaths(
+    config.repository,
+    referenced.sort((a, b) => b.size - a.size).slice(0, LARGEST),
+    { signal },
+  );
   const missing = referenced.filter(({ fileHash }) => !contents.sizes.has(fileHash));
   return {
     store: store.root,
@@ -119,7 +129,7 @@ export async function diskUsage({
     chunkBytes: contents.chunkBytes,
     storedBytes: files.parts.xorbs,
     reclaimable: unreadable.length > 0 ? undefined : reclaimable(files, contents),
-    largest: referenced.sort((a, b) => b.size - a.size).slice(0, LARGEST),
+    largest: largest.map(({ path, size, fileHash }) => ({ path, size, fileHash })),
     unreadable,
   };
 }
@@ -237,7 +247,7 @@ function readContents(store: LocalStore, files: StoreFiles, wanted: ReadonlySet<
 function* openShards(paths: readonly string[]): Generator<Shard> {
   for (const path of paths) {
     try {
-      yield Shard.open(readFileSync(path));
+      yield Shard.open(readRegular(path, 'INVALID_SHARD'));
     } catch (error) {
       if (!(error instanceof FormatError) && errnoOf(error) !== 'ENOENT') throw error;
     }

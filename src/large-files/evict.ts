@@ -7,6 +7,7 @@
 import { randomBytes } from 'node:crypto';
 import { statSync } from 'node:fs';
 import { loadFilterConfig } from '../filter-process/config.ts';
+import { withWholePaths } from '../git/listed-paths.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
 import { parseHash } from '../xet/hash/xet-hash.ts';
 import { noteEvicted } from '../xet/store/evicted.ts';
@@ -22,7 +23,7 @@ import { ContentRemotes } from './content-remotes.ts';
 import { References } from './gc.ts';
 import { askRemotes } from './held-elsewhere.ts';
 import { readBlobFacts } from './pointer-blobs.ts';
-import { referencedPointers } from './referenced-pointers.ts';
+import { type ReferencedPointer, referencedPointers } from './referenced-pointers.ts';
 import type { ChosenPlace } from './remote-choice.ts';
 import type { Place } from './work-tree.ts';
 import { openWorkTree, readXetEntries } from './xet-entries.ts';
@@ -73,13 +74,13 @@ export async function evict(options: EvictOptions): Promise<EvictResult> {
   const { cwd, env, signal, warn } = options;
   const config = loadFilterConfig(cwd, env);
   useBlake3(config.kernels.blake3);
-  await using remotes = new ContentRemotes(options);
+  await using remotes = new ContentRemotes({ ...options, refresh: true });
   const local = new LocalStore(config.storeDir);
   const references = new References(signal);
   const own = config.repository.commonDir;
   let files: EvictedFile[];
   try {
-    if (!local.exists()) return { files: [], report: undefined };
+    if (!local.existsOrCan()) return { files: [], report: undefined };
     const candidates = await findCandidates(options, local);
     const others = await rootsOf(references, otherUsers(local, own));
     files = await judge(remotes, local, candidates, others, options);
@@ -139,7 +140,10 @@ async function findCandidates(options: EvictOptions, local: LocalStore): Promise
   const { repository } = loadFilterConfig(options.cwd, options.env);
   const { signal } = options;
   // What a partial clone has not fetched is no reason to keep what is known.
-  for await (const { path, pointer } of referencedPointers(repository, { signal, onMissing: () => {} }))
+  const referenced: ReferencedPointer[] = [];
+  for await (const one of referencedPointers(repository, { signal, onMissing: () => {} }))
+    if (one.pointer.kind !== 'lfs') referenced.push(one);
+  for (const { path, pointer } of await withWholePaths(repository, referenced, { signal }))
     if (pointer.kind !== 'lfs') add(path, pointer.hash);
   return [...found.values()];
 }

@@ -102,7 +102,7 @@ class ContentFetch {
     const { storeDir, fsync } = this.#config;
     const local = new LocalStore(storeDir);
     try {
-      if (wanted.length === 0 || !local.exists()) return;
+      if (wanted.length === 0 || !local.existsOrCan()) return;
       const writer = new StoreWriter(local, { fsync, warn: this.#options.warn });
       try {
         for (const one of wanted) {

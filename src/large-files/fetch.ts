@@ -4,6 +4,7 @@
  */
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { ObjectReader } from '../git/cat-file.ts';
+import { withWholePaths } from '../git/listed-paths.ts';
 import { PathPatterns } from '../git/path-patterns.ts';
 import { splitZ } from '../git/records.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
@@ -65,7 +66,10 @@ export async function fetch(options: FetchOptions): Promise<FetchResult> {
     const [treeish] = await resolveAll(part.refs, '', options);
     if (treeish !== undefined) treeishes.push(treeish);
     const patterns = await patternsOf(remotes, treeish, options);
-    for await (const one of selectPointers(repository, part)) {
+    const selected: PushedPointer[] = [];
+    for await (const one of selectPointers(repository, part)) selected.push(one);
+    // Patterns are for whole names.
+    for (const one of await withWholePaths(repository, selected, options)) {
       const { pointer } = one;
       if (pointer.size === 0 || !patterns.matches(one.path)) continue;
       const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : `xet ${pointer.hash}`;
@@ -114,6 +118,7 @@ async function patternsOf(
 function lookUp(pointers: readonly PushedPointer[], { cwd, env }: FetchOptions): FetchedFile[] {
   const local = new LocalStore(loadFilterConfig(cwd, env).storeDir);
   try {
+    local.existsOrCan();
     return pointers.map(({ path, pointer }) => {
       const content = contentOf(pointer);
       const isHere =
@@ -194,7 +199,7 @@ async function* indexPointers(
       if (header?.type !== 'blob' || header.size > POINTER_MAX) continue;
       const object = await reader.read(oid);
       const pointer = object && sniffPointer(object.body);
-      if (pointer !== undefined) yield { oid, path, pointer };
+      if (pointer !== undefined) yield { oid, path, tree: undefined, isWhole: true, pointer };
     }
   } finally {
     await reader.close();

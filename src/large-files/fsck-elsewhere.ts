@@ -40,7 +40,7 @@ export async function askForAbsent(
   const asked = new Map(
     absent.map(({ fileHash, size }) => [`${fileHash} ${size}`, { hash: fileHash, size }]),
   );
-  await using remotes = new ContentRemotes({ cwd, env, mayPrompt, warn, signal });
+  await using remotes = new ContentRemotes({ cwd, env, mayPrompt, warn, signal, refresh: true });
   const answers = await askRemotes(remotes, store, [...asked.values()], { signal });
   const byKey = new Map([...asked.keys()].map((key, i) => [key, answers[i] as HeldAnswer]));
   const provedAt = new Date();

@@ -13,7 +13,7 @@ export async function fetchLost(
   files: ReadonlyMap<string, number>,
   { cwd, env, mayPrompt = false, signal, warn = () => {} }: FsckOptions,
 ): Promise<void> {
-  await using remotes = new ContentRemotes({ cwd, env, mayPrompt, warn, signal });
+  await using remotes = new ContentRemotes({ cwd, env, mayPrompt, warn, signal, refresh: true });
   if (remotes.git.names().length === 0) return;
   const wanted = [...files].map(([hash, size]) => ({ kind: 'xet', hash, size }) as const);
   const outcome = await fetchContent(remotes, wanted, { cwd, env, warn, signal });

@@ -38,6 +38,7 @@ export async function fsck(options: FsckOptions): Promise<FsckReport> {
   useBlake3(config.kernels.blake3);
   const store = new LocalStore(config.storeDir);
   try {
+    store.existsOrCan();
     const repositories = repositoriesOf(store.layout, config.repository);
     const { kernels } = config;
     const check = await checkStore(store, {

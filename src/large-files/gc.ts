@@ -58,7 +58,7 @@ export async function collect(options: CollectOptions): Promise<CollectResult> {
   const layout = new StoreLayout(
     remote === undefined ? config.storeDir : await storeOfRemote(remote, options),
   );
-  layout.exists();
+  layout.existsOrCan();
   if (remote !== undefined && options.prune && keepFrom.length === 0 && ownerOf(layout) === undefined) {
     throw new Git2dbError(
       'USAGE',
@@ -105,7 +105,7 @@ function commonDirAt(cwd: string, path: string): string {
  * (docs/decisions/0011-no-gc-of-buckets.md), REMOTE_MISSING and TRUST_REQUIRED where there is none.
  */
 async function storeOfRemote(remote: string, { cwd, env, warn, signal }: CollectOptions): Promise<string> {
-  await using remotes = new ContentRemotes({ cwd, env, warn, signal, mayPrompt: false });
+  await using remotes = new ContentRemotes({ cwd, env, warn, signal, mayPrompt: false, refresh: true });
   if (!remotes.git.names().includes(remote)) {
     // An address of a store; what is none may be the path of a repository.
     const place = parsePlaceUrl(remote, cwd);

@@ -96,6 +96,23 @@ export class GitRemotes {
     return gitText(['ls-remote', '--get-url', '--', remote], this.#run);
   }
 
+  /** All that `git push` to the remote of this name pushes to, each once. */
+  async pushUrls(remote: string): Promise<string[]> {
+    checkRemoteWord(remote);
+    if (!this.names().includes(remote)) return [await this.url(remote, 'push')];
+    const { stdout, status } = await git(['remote', 'get-url', '--push', '--all', '--', remote], {
+      ...this.#run,
+      okStatus: [0, 2, 128],
+    });
+    if (status !== 0) return [await this.url(remote, 'push')];
+    return [...new Set(stdout.toString('utf8').split('\n').filter(Boolean))];
+  }
+
+  /** Whether the content of a remote has one place by a setting, whatever git pushes to. */
+  isPlaceSet(remote: string): boolean {
+    return [`remote.${remote}.xeturl`, 'xet.remote'].some((key) => this.config.get(key));
+  }
+
   /** Where a relative path in a setting starts. */
   get base(): string {
     return this.repository.workTree ?? this.repository.gitDir;
@@ -194,9 +211,7 @@ export class GitRemotes {
 
   /** Whether what is fetched from `remote` says what was pushed to its `url` (the first unless given). */
   async #isTracked(remote: string, url: string | undefined): Promise<boolean> {
-    // Content has one place then, whatever git pushes to.
-    const isPlaceSet = [`remote.${remote}.xeturl`, 'xet.remote'].some((key) => this.config.get(key));
-    if (isPlaceSet) return true;
+    if (this.isPlaceSet(remote)) return true;
     const pushed = url ?? (await this.url(remote, 'push'));
     return isSameRepository(await this.url(remote, 'fetch'), pushed);
   }

@@ -7,13 +7,14 @@
  * are remembered, so that uninstall puts them back. Any other hook is left alone: chained if that is wanted, else
  * refused with the line that it needs.
  */
-import { chmodSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { chmodSync, lstatSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { dirname, join, resolve } from 'node:path';
 import { setConfig, unsetConfig } from '../git/config.ts';
 import { type GitRun, git, gitText } from '../git/runner.ts';
 import { gitAtLeast } from '../git/version.ts';
 import { makeDirectories } from '../make-directories.ts';
-import { errnoOf, Git2dbError } from '../xet/errors.ts';
+import { errnoOf, FormatError, Git2dbError } from '../xet/errors.ts';
+import { readRegular } from '../xet/regular-file.ts';
 import { shellWord } from './shell-word.ts';
 
 /** Hooks that git-lfs installs. Ours does the work of the first; the others serve its file locks, which we have not. */
@@ -59,7 +60,9 @@ export const HOOK_LINE = `${COMMAND} "$@"`;
 /** Throws REFUSED where a hook stands in the way that `installHooks` would not replace; NOT_A_REPOSITORY. */
 export async function checkHooks(options: HookOptions): Promise<void> {
   if (await usesConfiguration(options)) return;
-  check(findHooks(await hooksDirectory(runOf(options))).get('pre-push')!, options);
+  const directory = await hooksDirectory(runOf(options));
+  checkDirectory(directory);
+  check(findHooks(directory).get('pre-push')!, options);
 }
 
 function check({ state, path }: FoundHook, { lfs, chain }: HookOptions): void {
@@ -92,7 +95,10 @@ export async function installHooks(options: HookOptions): Promise<HookChange[]> 
   const directory = await hooksDirectory(run);
   const inConfiguration = await usesConfiguration(options);
   const found = findHooks(directory);
-  if (!inConfiguration) check(found.get('pre-push')!, options);
+  if (!inConfiguration) {
+    checkDirectory(directory);
+    check(found.get('pre-push')!, options);
+  }
   const wanted: HookName[] = lfs ? [...LFS_HOOKS] : ['pre-push'];
   const changes: HookChange[] = [];
   for (const name of wanted) {
@@ -209,13 +215,14 @@ function findHooks(directory: string): Map<HookName, FoundHook> {
   );
 }
 
-/** Undefined where there is none. */
+/** Undefined where there is none. What is no file is somebody else's, without a text. */
 function readHook(path: string): string | undefined {
   try {
-    return readFileSync(path, 'latin1');
+    return readRegular(path, 'REFUSED').toString('latin1');
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;
+    if (error instanceof FormatError) return '';
     throw error;
   }
 }
@@ -273,6 +280,18 @@ function hookText(chained: boolean, program: string | undefined): string {
 
 function isChained(directory: string): boolean {
   return readHook(join(directory, CHAINED)) !== undefined;
+}
+
+/** Throws REFUSED where no hook can be, as something else has the name of the directory. */
+function checkDirectory(directory: string): void {
+  const isThere = lstatSync(directory, { throwIfNoEntry: false }) !== undefined;
+  if (!isThere || statSync(directory, { throwIfNoEntry: false })?.isDirectory()) return;
+  throw new Git2dbError(
+    'REFUSED',
+    `${shellWord(directory)}, where git looks for hooks, is no directory: remove it, name another one with ` +
+      '`git config core.hooksPath DIR`, or install with --no-hooks',
+    { data: { path: directory } },
+  );
 }
 
 function writeHook(path: string, text: string): void {

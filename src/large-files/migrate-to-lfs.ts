@@ -2,7 +2,7 @@
  * `git2db xet migrate to-lfs`: the pointers in the index become those of Git LFS, for a remote that reads nothing
  * else, such as the Hugging Face Hub. All or nothing; contents stay where they are, history as it is.
  */
-import { readFileSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { basename, join } from 'node:path';
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { addLine, listPatterns } from '../git/attributes-file.ts';
@@ -11,6 +11,7 @@ import { type GitRun, git, gitLinesZ, gitText } from '../git/runner.ts';
 import { sha256OfFiles } from '../lfs/local-content.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { formatLfsPointer } from '../xet/pointer/lfs-pointer.ts';
+import { readRegular } from '../xet/regular-file.ts';
 import { LFS_FILTER_PROGRAM } from './lfs-install.ts';
 import { isSamePointer, type StagedFile, stagedFiles } from './migrate.ts';
 import { readBlobFacts } from './pointer-blobs.ts';
@@ -148,7 +149,7 @@ async function attributesWithXet(workTree: string, run: Run): Promise<EditedAttr
   const edited: EditedAttributes[] = [];
   for (const name of names) {
     const path = name.toString('utf8');
-    const before = readFileSync(join(workTree, path));
+    const before = readRegular(join(workTree, path), 'REFUSED');
     let text: Buffer = before;
     for (const { pattern, attributes } of listPatterns(before)) {
       if (!attributes.includes('filter=xet')) continue;

@@ -1,18 +1,16 @@
-/**
- * Repositories that were not begun with git2db: which large blobs git holds whole, and pointers that other
- * programs wrote. History is never rewritten: others rely on the names of commits.
- */
-import { readFileSync } from 'node:fs';
 import { checkAttributes } from '../git/attributes.ts';
+import { type ListedBlob, withWholePaths } from '../git/listed-paths.ts';
 import { batched, splitRecords } from '../git/records.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
 import { type GitRun, git, gitLinesZ, gitStream, gitText } from '../git/runner.ts';
+import { TreeTrail } from '../git/tree-trail.ts';
 import { chunkStream } from '../xet/chunk/chunk-stream.ts';
 import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { sniffPointer } from '../xet/pointer/sniff.ts';
 import { formatPointer } from '../xet/pointer/xet-pointer.ts';
 import { readBlobFacts } from './pointer-blobs.ts';
+import { readSmallFile } from './pointer-files.ts';
 import { type Place, requireRepository, requireWorkTree } from './work-tree.ts';
 
 // ---- info ------------------------------------------------------------------------------------
@@ -51,11 +49,9 @@ export interface PatternInfo {
   readonly estimate: { readonly examinedBytes: number; readonly uniqueBytes: number } | undefined;
 }
 
-interface LargeBlob {
-  readonly oid: string;
+interface LargeBlob extends ListedBlob {
   readonly size: number;
   readonly diskSize: number;
-  readonly path: string;
 }
 
 /** Patterns by falling number of bytes. Throws NOT_A_REPOSITORY, or USAGE for an unknown ref. */
@@ -65,7 +61,9 @@ export async function migrateInfo(options: MigrateInfoOptions): Promise<PatternI
   const tips = options.everything ? ['--all'] : await resolveRefs(options);
   if (tips.length === 0) return [];
   const byPattern = new Map<string, LargeBlob[]>();
-  for await (const blob of largeBlobs(tips, options.above, run)) {
+  const large: LargeBlob[] = [];
+  for await (const blob of largeBlobs(tips, options.above, run)) large.push(blob);
+  for (const blob of await withWholePaths(repository, large, options)) {
     const pattern = patternOf(blob.path);
     const known = byPattern.get(pattern);
     if (known === undefined) byPattern.set(pattern, [blob]);
@@ -81,11 +79,11 @@ export async function migrateInfo(options: MigrateInfoOptions): Promise<PatternI
   const estimates = await estimate(found, options, run);
   return found.map(({ pattern, blobs, bytes }, i) => ({
     pattern,
-    files: new Set(blobs.map(({ path }) => path)).size,
+    files: new Set(blobs.map(({ path }) => path.toString('latin1'))).size,
     blobs: blobs.length,
     bytes,
     diskBytes: blobs.reduce((sum, { diskSize }) => sum + diskSize, 0),
-    tracked: blobs.some(({ path }) => tracked.has(path)),
+    tracked: blobs.some(({ path }) => tracked.has(path.toString('latin1'))),
     estimate: estimates[i],
   }));
 }
@@ -103,7 +101,7 @@ async function resolveRefs({ cwd, env, refs, signal }: MigrateInfoOptions): Prom
   return oids;
 }
 
-/** Blobs that are reachable from `tips`, each once, with one path it has; paths one character a byte. */
+/** Blobs that are reachable from `tips`, each once. */
 async function* largeBlobs(tips: readonly string[], above: number, run: GitRun): AsyncIterable<LargeBlob> {
   const listed = gitStream(['rev-list', '--objects', '--missing=allow-any', ...tips], {
     ...run,
@@ -111,20 +109,25 @@ async function* largeBlobs(tips: readonly string[], above: number, run: GitRun):
   });
   const format = '--batch-check=%(objecttype) %(objectname) %(objectsize) %(objectsize:disk) %(rest)';
   const checked = gitStream(['cat-file', '--buffer', format], { ...run, input: batched(listed.stdout) });
+  const trail = new TreeTrail();
   for await (const line of splitRecords(checked.stdout, NEWLINE)) {
     const text = line.toString('latin1');
-    const match = /^blob ([0-9a-f]+) (\d+) (\d+) (.*)$/s.exec(text);
-    if (match === null || Number(match[2]) < above) continue;
-    const [, oid, size, diskSize, path] = match as unknown as [string, string, string, string, string];
-    yield { oid, size: Number(size), diskSize: Number(diskSize), path };
+    const match = /^(blob|tree) ([0-9a-f]+) (\d+) (\d+) (.*)$/s.exec(text);
+    if (match === null) continue;
+    const [, type, oid, size, diskSize, name] = match as unknown as Six;
+    const path = Buffer.from(name, 'latin1');
+    if (type === 'tree') trail.enter(oid, path);
+    else if (Number(size) >= above)
+      yield { oid, size: Number(size), diskSize: Number(diskSize), path, tree: trail.treeOf(path) };
   }
 }
 
 const NEWLINE = 0x0a;
+type Six = [string, string, string, string, string, string];
 
 /** `*.ext`; the whole name for one without an extension, or with nothing but one. */
-function patternOf(path: string): string {
-  const name = Buffer.from(path.slice(path.lastIndexOf('/') + 1), 'latin1').toString('utf8');
+function patternOf(path: Buffer): string {
+  const name = path.subarray(path.lastIndexOf('/') + 1).toString('utf8');
   const dot = name.lastIndexOf('.');
   return dot > 0 && dot < name.length - 1 ? `*${name.slice(dot)}` : name;
 }
@@ -136,7 +139,7 @@ async function trackedPaths(
 ): Promise<Set<string>> {
   const tracked = new Set<string>();
   if (workTree === undefined) return tracked;
-  const paths = [...new Set(blobs.map(({ path }) => path))].filter((path) => path !== '');
+  const paths = [...new Set(blobs.map(({ path }) => path.toString('latin1')))].filter((path) => path !== '');
   const names = paths.map((path) => Buffer.from(path, 'latin1'));
   for await (const { path, attributes } of checkAttributes(names, ['filter'], {
     cwd: workTree,
@@ -185,7 +188,10 @@ async function estimate(
 
 function versionsTogether(blobs: readonly LargeBlob[]): LargeBlob[] {
   const byPath = new Map<string, LargeBlob[]>();
-  for (const blob of blobs) byPath.set(blob.path, [...(byPath.get(blob.path) ?? []), blob]);
+  for (const blob of blobs) {
+    const key = blob.path.toString('latin1');
+    byPath.set(key, [...(byPath.get(key) ?? []), blob]);
+  }
   const sumOf = (group: readonly LargeBlob[]) => group.reduce((sum, { size }) => sum + size, 0);
   return [...byPath.values()].sort((a, b) => sumOf(b) - sumOf(a)).flat();
 }
@@ -293,7 +299,8 @@ export function isSamePointer(
   { kind, hash }: { readonly kind: string; readonly hash: string },
 ): boolean {
   try {
-    const found = sniffPointer(readFileSync(Buffer.concat([Buffer.from(`${top}/`), path])));
+    const file = readSmallFile(Buffer.concat([Buffer.from(`${top}/`), path]));
+    const found = file && sniffPointer(file.bytes);
     return found?.kind === kind && found.kind !== 'lfs' && found.hash === hash;
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;

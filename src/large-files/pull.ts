@@ -116,7 +116,7 @@ async function fetchMissing(
     import('./fetch-content.ts'),
   ]);
   const { cwd, env, warn, signal, onProgress, mayPrompt = false } = options;
-  await using remotes = new ContentRemotes({ cwd, env, warn, signal, mayPrompt });
+  await using remotes = new ContentRemotes({ cwd, env, warn, signal, mayPrompt, refresh: true });
   const wanted = missing.map(({ hash, size }) => ({ kind: 'xet', hash, size }) as const);
   const { files: fetched } = await fetchContent(remotes, wanted, {
     cwd,
@@ -149,7 +149,7 @@ async function writeFiles(
 ): Promise<Writing> {
   const content = new Content(tree.config, warn);
   try {
-    content.store.exists();
+    content.store.existsOrCan();
     requireSpace(tree.root, files, (hash) => content.findSize(hash));
     const run = new PullRun(tree.root, session, content, totalSize(files), {
       warn,

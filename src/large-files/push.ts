@@ -2,8 +2,10 @@
  * `git2db xet push` and the pre-push hook: before refs move, the content of every pointer that they lead to
  * must be at the remote. Which pointers these are git's history says; which of them are missing, the remote.
  */
+import { count } from '../count.ts';
 import { loadFilterConfig } from '../filter-process/config.ts';
 import { quotePath } from '../filter-process/trace.ts';
+import { withWholePaths } from '../git/listed-paths.ts';
 import { findPathsOf } from '../git/refs.ts';
 import { git, gitText } from '../git/runner.ts';
 import { isHubUrl } from '../lfs/hub-host.ts';
@@ -11,6 +13,7 @@ import type { LfsObject } from '../lfs/objects.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
 import { formatHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { shownUrl } from '../xet/remote/address.ts';
 import { StoreLayout } from '../xet/store/layout.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
@@ -77,6 +80,39 @@ export async function pushContent(
   return merged(results);
 }
 
+/**
+ * What `selection` names, to everything that `git push` to the remote pushes to. Where some of several URLs cannot be
+ * served the others are, and the error says which was not.
+ */
+export async function pushSelected(
+  selection: RefSelection,
+  options: Omit<PushContentOptions, 'url'>,
+): Promise<PushContentResult> {
+  const { remote } = options;
+  const remotes = GitRemotes.load(options);
+  const urls = remotes.isPlaceSet(remote) ? [] : await remotes.pushUrls(remote);
+  if (urls.length < 2) return await pushContent(await selectRange(options, remote, selection), options);
+  const results: PushContentResult[] = [];
+  const failures: { readonly url: string; readonly error: Git2dbError }[] = [];
+  for (const url of urls) {
+    try {
+      const range = await selectRange(options, remote, selection, url);
+      results.push(await pushContent(range, { ...options, url }));
+    } catch (error) {
+      if (!(error instanceof Git2dbError) || error.code === 'REF_INVALID') throw error;
+      failures.push({ url: shownUrl(url), error });
+    }
+  }
+  const [first] = failures;
+  if (first === undefined) return merged(results);
+  const which = failures.map(({ url, error }) => `${url}: ${error.message}`).join('; ');
+  throw new Git2dbError(
+    first.error.code,
+    `${count(failures.length, 'push URL')} of the remote ${remote} could not be served, of ${urls.length}: ${which}`,
+    { cause: first.error },
+  );
+}
+
 /** `tips` have one `.gitxet`. */
 async function pushGroup(
   remotes: ContentRemotes,
@@ -97,7 +133,7 @@ async function pushGroup(
     isOpening = true;
     remotes.open(remote, 'push', url, range.tips[0]).catch(() => {});
   }
-  const pointers = [...found.values()];
+  const pointers = await withWholePaths(remotes.git.repository, [...found.values()], { signal });
   if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
   // Awaited here: the remotes are closed when this function is left.
   return await new ContentPush(remotes, range.tips[0], options).run(pointers, url);
@@ -179,7 +215,7 @@ class ContentPush {
     useBlake3(config.kernels.blake3);
     const local = new LocalStore(config.storeDir);
     try {
-      if (local.exists()) registerUser(local.layout, config.repository.commonDir);
+      if (local.existsOrCan()) registerUser(local.layout, config.repository.commonDir);
       const { files, wireBytes } = await target.send(local, wanted, { signal, onProgress });
       this.#wireBytes += wireBytes;
       return files.map((outcome, i) => pushedFile(pointers[i]!, outcome));
@@ -292,6 +328,7 @@ export async function selectRange(
   place: Place,
   remote: string,
   { refs, all }: RefSelection,
+  url?: string,
 ): Promise<PushedRange> {
   const remotes = GitRemotes.load(place);
   const run = { cwd: place.cwd, env: place.env, keepGitEnv: true };
@@ -314,7 +351,7 @@ export async function selectRange(
       throw new Git2dbError('REF_INVALID', `${JSON.stringify(ref)} names no branch, tag or commit here`);
     tips.push(stdout.toString('latin1').trim());
   }
-  return { tips, boundaries: await trackingOids(remotes, { remote }, place) };
+  return { tips, boundaries: await trackingOids(remotes, { remote, url }, place) };
 }
 
 async function headOid({ cwd, env }: Place): Promise<string | undefined> {

@@ -9,14 +9,17 @@ import { splitRecords } from '../git/records.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
 import { type GitRun, git, gitStream, gitText } from '../git/runner.ts';
+import { TreeTrail } from '../git/tree-trail.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 
 export interface PushedPointer {
   /** Of the blob. */
   readonly oid: string;
-  /** One path it has; empty where git knows none. */
+  /** One path it has, cut at a newline; empty where git knows none. `withWholePaths` makes it whole. */
   readonly path: Buffer;
+  readonly tree: string | undefined;
+  readonly isWhole?: boolean;
   readonly pointer: Pointer;
 }
 
@@ -57,7 +60,8 @@ export async function* pushedPointers(
   const input = `${[...tips, ...boundaries.map((oid) => `^${oid}`)].join('\n')}\n`;
   await completePartialClone(repository, input, run);
 
-  const paths = new Map<string, Buffer>();
+  const places = new Map<string, Pick<PushedPointer, 'path' | 'tree'>>();
+  const trail = new TreeTrail();
   async function* smallBlobs(): AsyncIterable<string> {
     const listed = gitStream([...WALK, '--stdin'], { ...run, input });
     // The type and the size of what rev-list names; the rest of its line is the path.
@@ -66,8 +70,11 @@ export async function* pushedPointers(
     for await (const line of splitRecords(checked.stdout, NEWLINE)) {
       const [type, size, oid] = line.toString('latin1', 0, 160).split(' ', 3) as [string, string, string];
       if (size === 'missing') throw missingObject(type, repository);
+      const name = line.subarray(type.length + size.length + oid.length + 3);
+      if (type === 'tree') trail.enter(oid, name);
       if (type !== 'blob' || Number(size) > POINTER_MAX || Number(size) === 0) continue;
-      paths.set(oid, Buffer.from(line.subarray(type.length + size.length + oid.length + 3)));
+      const path = Buffer.from(name);
+      places.set(oid, { path, tree: trail.treeOf(path) });
       yield oid;
     }
     await listed.done;
@@ -75,10 +82,10 @@ export async function* pushedPointers(
   const reader = new ObjectReader({ ...run, maxSize: POINTER_MAX });
   try {
     for await (const { name: oid, object } of reader.readMany(smallBlobs(), { areSmall: true })) {
-      const path = paths.get(oid) ?? Buffer.alloc(0);
-      paths.delete(oid);
+      const place = places.get(oid)!;
+      places.delete(oid);
       const pointer = object && sniffPointer(object.body);
-      if (pointer !== undefined) yield { oid, path, pointer };
+      if (pointer !== undefined) yield { oid, ...place, pointer };
     }
   } finally {
     await reader.close();

@@ -14,8 +14,9 @@ export type XetFilePointer = Exclude<Pointer, { kind: 'lfs' }>;
 
 export interface ReferencedPointer {
   readonly oid: string;
-  /** One path it has; empty where git knows none. For people. */
+  /** One path it has, cut at a newline; empty where git knows none. `withWholePaths` makes it whole. */
   readonly path: Buffer;
+  readonly tree: string | undefined;
   readonly pointer: Pointer;
 }
 
@@ -30,20 +31,23 @@ export async function* referencedPointers(
   repository: RepositoryPaths,
   options: ReferencedOptions = {},
 ): AsyncIterable<ReferencedPointer> {
-  const paths = new Map<string, Buffer>();
+  const places = new Map<string, Pick<ReferencedPointer, 'path' | 'tree'>>();
   async function* oids(): AsyncIterable<string> {
-    for await (const { oid, path } of reachableBlobs(repository, { ...options, maxSize: POINTER_MAX })) {
-      paths.set(oid, path);
+    for await (const { oid, path, tree } of reachableBlobs(repository, {
+      ...options,
+      maxSize: POINTER_MAX,
+    })) {
+      places.set(oid, { path, tree });
       yield oid;
     }
   }
   const reader = new ObjectReader({ ...rootRun(repository.commonDir, options.signal), maxSize: POINTER_MAX });
   try {
     for await (const { name: oid, object } of reader.readMany(oids(), { areSmall: true })) {
-      const path = paths.get(oid) ?? Buffer.alloc(0);
-      paths.delete(oid);
+      const place = places.get(oid)!;
+      places.delete(oid);
       const pointer = object && (sniffPointer(object.body) ?? parseLooseLfsPointer(object.body));
-      if (pointer !== undefined) yield { oid, path, pointer };
+      if (pointer !== undefined) yield { oid, ...place, pointer };
     }
   } finally {
     await reader.close();

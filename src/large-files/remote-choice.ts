@@ -11,7 +11,7 @@
  * A function of what it is given: nothing is read here, and the probe is asked only when the URL is reached.
  */
 import { Git2dbError } from '../xet/errors.ts';
-import { shownUrl } from '../xet/remote/address.ts';
+import { schemeOf, shownUrl } from '../xet/remote/address.ts';
 import type { GitxetFile } from './gitxet-file.ts';
 import { parsePlaceUrl, webAuthority } from './place-url.ts';
 
@@ -149,9 +149,26 @@ async function fromXetRemote(question: RemoteQuestion, probe: RemoteProbe): Prom
   const { xetRemote, remotes, base } = question;
   if (xetRemote === undefined || xetRemote === '') return UNSET;
   const url = remotes.get(xetRemote);
+  if (url === undefined && !isAddress(xetRemote)) throw noSuchRemote(xetRemote, [...remotes.keys()]);
   if (url === undefined) return taken(xetRemote, base, 'it is set');
   const verdict = await fromGitUrl(url, question, probe);
   return { ...verdict, reason: `the git remote ${xetRemote}: ${verdict.reason}` };
+}
+
+/** Whether it can be nothing but an address: a word alone is the name of a remote. */
+function isAddress(text: string): boolean {
+  return text.includes('/') || text === '.' || text === '..' || schemeOf(text) !== undefined;
+}
+
+function noSuchRemote(name: string, known: readonly string[]): Git2dbError {
+  const shown = JSON.stringify(shownUrl(name));
+  const there = known.length === 0 ? 'there is none' : `known: ${known.join(', ')}`;
+  return new Git2dbError(
+    'URL_INVALID',
+    `xet.remote is ${shown}, and no git remote has this name (${there}): correct it, or write the path of a directory ` +
+      'with ./ before',
+    { data: { url: shownUrl(name) } },
+  );
 }
 
 function fromGitxet({ gitxet, url, trusted }: RemoteQuestion): Verdict {

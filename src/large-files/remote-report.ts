@@ -34,6 +34,7 @@ export async function reportRemotes(
     signal,
     mayPrompt: false,
     offline: !ask,
+    refresh: ask,
     warn: () => {},
   });
   const reports: RemoteReport[] = [];

@@ -4,11 +4,12 @@
  *
  *     <common dir>/git2db/no-xet-service     one line a URL: milliseconds since 1970, blank, URL without secrets
  */
-import { mkdirSync, readFileSync, renameSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdirSync, renameSync, rmSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import type { HttpClient } from '../xet/cas/http.ts';
 import { parseXetInfo } from '../xet/cas/protocol.ts';
 import { Git2dbError } from '../xet/errors.ts';
+import { readRegular } from '../xet/regular-file.ts';
 import { bareUrl, shownUrl } from '../xet/remote/address.ts';
 import { webAuthority } from './place-url.ts';
 import type { XetService } from './remote-choice.ts';
@@ -37,7 +38,7 @@ export async function probeService(gitUrl: string, options: ProbeOptions): Promi
   const noted = notes.get(base);
   if (!options.refresh && noted !== undefined && Date.now() - noted < DAY_MS && noted <= Date.now()) {
     const hour = new Date(noted).toISOString().slice(0, 16);
-    return `its server was no git2db at ${hour}Z (asked once a day; --refresh asks again)`;
+    return `its server was no git2db at ${hour}Z (asked once a day; "git2db xet doctor" asks again)`;
   }
   const why = await ask(base, own, options);
   if (typeof why === 'string') notes.set(base, Date.now());
@@ -97,7 +98,7 @@ function notesFile(commonDir: string): string {
 function readNotes(commonDir: string): Map<string, number> {
   let text: string;
   try {
-    text = readFileSync(notesFile(commonDir), 'utf8');
+    text = readRegular(notesFile(commonDir), 'INVALID_CONFIG').toString('utf8');
   } catch {
     return new Map();
   }

@@ -64,6 +64,7 @@ export async function status(options: StatusOptions): Promise<WorkTreeStatus> {
   const fields = comparedFields(options.cwd, options.env);
   const content = new Content(tree.config, options.warn);
   const workTree = new WorkTreeFiles(tree.root, indexTimeNs, fields);
+  content.store.existsOrCan();
   const files: LargeFileStatus[] = [];
   for (const entry of entries) {
     const pointer = blobs.get(entry.oid)?.pointer;
@@ -76,7 +77,12 @@ export async function status(options: StatusOptions): Promise<WorkTreeStatus> {
   }
   const [own, ...others] = content.places();
   content.store.close();
-  return { files, store: { path: own!, bytes: sizeBelow(own!) }, otherStores: others };
+  const bytes = sizeBelow(own!, (unreadable) =>
+    options.warn(
+      `${unreadable} cannot be read, so the store is larger than is said: ask whoever it belongs to`,
+    ),
+  );
+  return { files, store: { path: own!, bytes }, otherStores: others };
 }
 
 /** Looks at the files of index entries, and at the directories above them. */
@@ -146,18 +152,19 @@ async function listStaged({ run }: OpenWorkTree): Promise<(path: Buffer) => Larg
   return (path) => changes.get(path.toString('latin1'));
 }
 
-/** Apparent size of all files below a directory; 0 where it is not. */
-function sizeBelow(directory: string): number {
+/** Apparent size of all files below a directory; 0 where it is not. What may not be looked into is left out, and told. */
+function sizeBelow(directory: string, onUnreadable: (directory: string) => void): number {
   let bytes = 0;
   try {
     for (const entry of readdirSync(directory, { withFileTypes: true })) {
       const path = join(directory, entry.name);
-      if (entry.isDirectory()) bytes += sizeBelow(path);
+      if (entry.isDirectory()) bytes += sizeBelow(path, onUnreadable);
       else if (entry.isFile()) bytes += lstatSync(path, { throwIfNoEntry: false })?.size ?? 0;
     }
   } catch (error) {
     // A writer may seal and remove its directory while we look.
-    if (errnoOf(error) !== 'ENOENT') throw error;
+    if (errnoOf(error) === 'EACCES') onUnreadable(directory);
+    else if (errnoOf(error) !== 'ENOENT') throw error;
   }
   return bytes;
 }

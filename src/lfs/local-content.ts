@@ -3,7 +3,7 @@
  * servers as a stream, and put into the chunk store when it comes.
  */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { setImmediate as nextTurn } from 'node:timers/promises';
 import { type FilterConfig, loadFilterConfig } from '../filter-process/config.ts';
@@ -12,6 +12,7 @@ import { ContentCheck } from '../filter-process/lfs-content.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import type { FileUpload } from '../xet/file-upload.ts';
 import { isZeroHash, parseHash } from '../xet/hash/xet-hash.ts';
+import { openRegular } from '../xet/regular-file.ts';
 import type { LfsObject, LfsPlace } from './objects.ts';
 
 const BLOCK = 4 << 20;
@@ -226,7 +227,7 @@ function checkBytes(found: string, size: number, object: LfsObject): void {
 
 /** A file of `size` bytes, piece by piece, each in memory of its own. */
 function* fileBlocks(path: string, size: number): Generator<Buffer> {
-  const fd = openSync(path, 'r');
+  const fd = openRegular(path, 'CONTENT_DAMAGED');
   try {
     for (let at = 0; at < size; ) {
       const block = Buffer.allocUnsafe(Math.min(BLOCK, size - at));

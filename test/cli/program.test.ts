@@ -64,7 +64,7 @@ test(refuses, ['xte'], /unknown command 'xte'; did you mean 'git2db xet'\?/);
 test(refuses, ['xet', 'instal'], /unknown command 'xet instal'; did you mean 'git2db xet install'\?/);
 test(refuses, ['track', '*.bin'], /unknown command 'track'; did you mean 'git2db xet track'\?/);
 test(refuses, ['frobnicate'], /unknown command 'frobnicate'; 'git2db --help' lists/);
-test(refuses, ['--json'], /expected a command; 'git2db --help'/);
+
 test(refuses, ['xet', '-q'], /expected a command; 'git2db xet --help'/);
 test(refuses, ['--frobnicate'], /unknown option '--frobnicate'/);
 test(refuses, ['xet', 'install', '--froce'], /unknown option '--froce'; did you mean '--force'\?/);
@@ -142,6 +142,49 @@ test('an error is one message without a stack, and the exit code of its class', 
   const gitless = spawnCli(['xet', 'ls-files'], { cwd: repository(t), env: { PATH: '/nowhere' } });
   t.is(gitless.status, EXIT_CODES.GIT_MISSING);
   t.notRegex(gitless.stderr, /\n\s+at /);
+});
+
+test('with --json an error is also one document on standard output', async (t) => {
+  const directory = temporaryFolder(t);
+  const lines = defineCommand({
+    path: ['lines'],
+    summary: 'Two lines, then a failure',
+    description: '',
+    operands: { usage: '[WORD]', min: 0, max: 1 },
+    options: {},
+    examples: [],
+    exitCodes: [],
+    async run({ operands }, { output }) {
+      if (operands.length === 0) for (const line of [1, 2]) output.jsonLine({ line });
+      else output.json({ whole: true });
+      throw Object.assign(new Error('EACCES: no'), { code: 'EACCES' });
+    },
+  });
+  const catalogue = { commands: [lines], groups: [] };
+  for (const [argv, exitCode, code] of [
+    [['xet', 'status', '--json'], 4, 'NOT_A_REPOSITORY'],
+    [['xet', 'nope', '--json'], 2, 'USAGE'],
+    [['--json'], 2, 'USAGE'],
+    [['xet', 'status', '--json', '--bogus'], 2, 'USAGE'],
+    [['--json', 'xet', 'hash', 'nofile'], 1, 'ENOENT'],
+    [['xet', 'pointer', '--check', 'nofile', '--json'], 1, 'ENOENT'],
+    [['list', '--json'], 55, 'REGISTRY_INVALID'],
+  ] as const) {
+    const { code: status, stdout, stderr } = await cli(argv, { cwd: directory });
+    const { error } = JSON.parse(stdout);
+    t.is(status, exitCode);
+    t.like(error, { code, exitCode });
+    t.is(stderr, `git2db: ${error.message}\n`);
+  }
+  t.is((await cli(['xet', 'nope', '--', '--json'], { cwd: directory })).stdout, '');
+
+  // A command that goes on telling ends with a line; after a document there is no second one.
+  const told = (await cli(['lines', '--json'], { catalogue })).stdout.trim().split('\n');
+  t.deepEqual(
+    told.map((line) => JSON.parse(line)),
+    [{ line: 1 }, { line: 2 }, { error: { code: 'EACCES', exitCode: 3, message: 'EACCES: no' } }],
+  );
+  t.deepEqual(JSON.parse((await cli(['lines', '--json', 'x'], { catalogue })).stdout), { whole: true });
 });
 
 test('every class of error has an exit code of its own, from 2 on', (t) => {

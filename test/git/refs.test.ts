@@ -113,7 +113,8 @@ test('size, id and a path come with each blob, whatever bytes the path has', asy
   await sandbox.git(['read-tree', '--empty']);
   const found = [];
   for await (const blob of reachableBlobs(repositoryAt(sandbox.dir)!, { maxSize: 3 })) found.push(blob);
-  t.deepEqual(found, [{ oid, size: 3, path }]);
+  const tree = await sandbox.gitText(['rev-parse', 'HEAD:d']);
+  t.deepEqual(found, [{ oid, size: 3, path, tree }]);
   for await (const _ of reachableBlobs(repositoryAt(sandbox.dir)!, { maxSize: 2 })) t.fail();
 });
 
@@ -435,6 +436,19 @@ test('a partial clone fetches nothing, and says what it does not have', async (t
     ['two', 9],
   ]);
   t.is((await findPathsOf(repositoryAt(path('clone'))!, [missing])).get(missing)?.path.toString(), 'one');
+});
+
+test('in a clone without trees a blob is placed as far as its history is here', async (t) => {
+  const sandbox = createSandbox(t);
+  const { git, path } = sandbox;
+  await git(['init', '--quiet', 'origin']);
+  await git(['config', 'uploadpack.allowFilter', 'true'], { cwd: 'origin' });
+  for (const name of ['one', 'two']) await commit(sandbox, name, 'origin');
+  const oid = await sandbox.gitText(['rev-parse', 'HEAD:one'], { cwd: 'origin' });
+  await git(['clone', '--quiet', '--filter=tree:0', `file://${path('origin')}`, 'clone']);
+  await rename(path('origin'), path('moved'));
+  const found = await findPathsOf(repositoryAt(path('clone'))!, [oid]);
+  t.deepEqual(found.get(oid), { commit: undefined, path: Buffer.from('one') });
 });
 
 test('a shallow clone and an alternate are complete in themselves', async (t) => {

@@ -454,6 +454,13 @@ test('a store of a later version', async (t) => {
   chownSync(clinic.store, 12345, 12345);
   const faults = await clinic.examine();
   t.like(faults, [{ id: 'store-of-another-user', severity: 'warning' }]);
+  // A warning does not hide that it cannot be read.
+  mkdirSync(join(clinic.store, 'users/odd'), { recursive: true });
+  t.like(await clinic.examine(), [
+    { id: 'store-of-another-user', severity: 'warning' },
+    { id: 'store-unreadable', severity: 'error' },
+  ]);
+  rmSync(join(clinic.store, 'users/odd'), { recursive: true });
   await clinic.follow(
     faults.map((one) => ({ ...one, remedy: one.remedy.map((line) => line.replace('sudo ', '')) })),
   );

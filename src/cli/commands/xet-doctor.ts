@@ -3,6 +3,7 @@ import { quotePath } from '../../filter-process/trace.ts';
 import type { Fault } from '../../large-files/doctor.ts';
 import type { RemoteReport, RemotesReport } from '../../large-files/remote-report.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
+import { pathsDocument } from '../present.ts';
 
 /** Paths that are listed without --verbose. */
 const SHOWN = 5;
@@ -40,7 +41,7 @@ the candidates, in the order of precedence, one is taken, or none.`,
     if (json) {
       output.json({
         ok,
-        faults: faults.map((one) => ({ ...one, paths: one.paths.map((path) => path.toString('utf8')) })),
+        faults: faults.map((one) => ({ ...one, ...pathsDocument('paths', one.paths) })),
         remotes: remotes.map(({ name, url, place, candidates, error }) => ({
           name,
           url,

@@ -1,8 +1,10 @@
+import { count } from '../../count.ts';
 import { EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { StorePart, StoreUsage } from '../../large-files/du.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 export const xetDu = defineCommand({
   path: ['xet', 'du'],
@@ -31,7 +33,7 @@ left of "known" without repetitions, "storedBytes" the same compressed;
     const { diskUsage, STORE_PARTS } = await import('../large-files-library.ts');
     const usage = await diskUsage({ cwd, env, signal: context.interruptible() });
     if (json) {
-      const largest = usage.largest.map((file) => ({ ...file, path: file.path.toString('utf8') }));
+      const largest = usage.largest.map((file) => ({ ...file, ...pathDocument(file.path) }));
       output.json({ ...usage, largest, reclaimable: usage.reclaimable ?? null });
     } else {
       describe(usage, STORE_PARTS, context);
@@ -50,9 +52,9 @@ function describe(usage: StoreUsage, partNames: readonly StorePart[], { output }
     ['of these not in the store', formatBytes(missing.bytes), `${missing.files}`],
   ];
   const numbers: Partial<Record<StorePart, string>> = {
-    xorbs: `${counts.xorbs}, with ${counts.chunks} chunks`,
+    xorbs: `${counts.xorbs}, with ${count(counts.chunks, 'chunk')}`,
     shards: `${counts.shards}`,
-    catalog: `${counts.tables} tables`,
+    catalog: count(counts.tables, 'table'),
   };
   for (const part of partNames) rows.push([part, formatBytes(parts[part]), numbers[part] ?? '']);
   rows.push(['total', formatBytes(usage.totalBytes), usage.store]);

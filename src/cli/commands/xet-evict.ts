@@ -1,8 +1,10 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { EvictResult } from '../../large-files/evict.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 const WAIT_MS = 60_000;
 
@@ -83,8 +85,8 @@ function describe(result: EvictResult, dryRun: boolean, { output }: CommandConte
   const bytes = formatBytes(held.reduce((sum, { size }) => sum + size, 0));
   const freed = formatBytes(Math.max(0, freedBytes(result)));
   output.note(
-    `${held.length} ${held.length === 1 ? 'file' : 'files'} (${bytes}) ${dryRun ? 'would be dropped' : 'dropped'}, ` +
-      `${freed} ${dryRun ? 'would be freed' : 'freed'}${kept === 0 ? '' : `; ${kept} stay`}`,
+    `${count(held.length, 'file')} (${bytes}) ${dryRun ? 'would be dropped' : 'dropped'}, ` +
+      `${freed} ${dryRun ? 'would be freed' : 'freed'}${kept === 0 ? '' : `; ${count(kept, 'stays', 'stay')}`}`,
   );
 }
 
@@ -92,7 +94,7 @@ function documentOf(result: EvictResult, dryRun: boolean): object {
   return {
     dryRun,
     files: result.files.map(({ path, hash, size, outcome, place, reason }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       hash,
       size,
       outcome,

@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_CODES, EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { FetchedFile, FetchResult } from '../../large-files/fetch.ts';
@@ -5,6 +6,7 @@ import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { completeWorktreesHere } from '../complete-worktrees.ts';
 import { formatBytes } from '../output.ts';
+import { pathDocument } from '../present.ts';
 import { withBar } from './xet-push.ts';
 
 export const xetFetch = defineCommand({
@@ -44,7 +46,6 @@ JSON: {"dryRun","wireBytes","files":[{"path","kind","hash","size","outcome","mes
     'recent-days': { type: 'number', describe: 'As --recent, with so many days for branches and tags' },
     all: { type: 'boolean', describe: 'The whole history', conflicts: ['recent', 'recent-days'] },
     'dry-run': { type: 'boolean', alias: 'n', describe: 'Fetch nothing, list what is not here' },
-    refresh: { type: 'boolean', describe: 'Ask servers again whether they are git2db' },
   },
   examples: [
     ['git2db xet fetch', 'what the current checkout needs'],
@@ -81,7 +82,7 @@ JSON: {"dryRun","wireBytes","files":[{"path","kind","hash","size","outcome","mes
         exclude: options.exclude,
         dryRun,
         mayPrompt: env.GIT_TERMINAL_PROMPT !== '0',
-        refresh: options.refresh,
+        refresh: true,
         warn: (line) => output.warn(line),
         signal,
         onProgress: (event) => bar.show(event),
@@ -106,8 +107,8 @@ function describe({ files, wireBytes }: FetchResult, dryRun: boolean, { output }
   const present = files.filter(({ outcome }) => outcome === 'present').length;
   output.note(
     dryRun
-      ? `${moved.length} of ${files.length} files (${bytes}) are not here`
-      : `${moved.length} ${moved.length === 1 ? 'file' : 'files'} (${bytes}) fetched, ${present} here already; ${formatBytes(wireBytes)} moved`,
+      ? `${moved.length} of ${count(files.length, 'file')} (${bytes}) ${moved.length === 1 ? 'is' : 'are'} not here`
+      : `${count(moved.length, 'file')} (${bytes}) fetched, ${present} here already; ${formatBytes(wireBytes)} moved`,
   );
 }
 
@@ -131,7 +132,7 @@ function documentOf({ files, wireBytes }: FetchResult, dryRun: boolean): object 
     dryRun,
     wireBytes,
     files: files.map(({ path, kind, hash, size, outcome, error }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       kind,
       hash,
       size: size ?? null,

@@ -1,9 +1,11 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { ElsewhereFile, FsckReport, LostFile } from '../../large-files/fsck-report.ts';
 import type { Damage, FileFault } from '../../xet/store/fsck-damage.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, type Progress } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 export const xetFsck = defineCommand({
   path: ['xet', 'fsck'],
@@ -195,7 +197,7 @@ function documentOf(report: FsckReport, ok: boolean): unknown {
     elsewhere: report.elsewhere.map(({ commit, path, provedAt, ...file }) => ({
       ...file,
       commit: commit ?? null,
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       provedAt: provedAt.toISOString(),
     })),
     repair:
@@ -219,7 +221,7 @@ function lossDocument({ repository, commit, path, oid, fileHash, size, state, fa
   return {
     repository,
     commit: commit ?? null,
-    path: path.toString('utf8'),
+    ...pathDocument(path),
     oid,
     fileHash,
     size,
@@ -234,8 +236,4 @@ function lossDocument({ repository, commit, path, oid, fileHash, size, state, fa
       found,
     })),
   };
-}
-
-function count(n: number, one: string, many: string): string {
-  return `${n} ${n === 1 ? one : many}`;
 }

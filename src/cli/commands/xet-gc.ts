@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import type { CollectProgress, CollectResult } from '../../large-files/gc.ts';
 import { Git2dbError } from '../../xet/errors.ts';
@@ -152,7 +153,7 @@ class GcBars {
         this.#output.detail(`looking at ${event.repository}`);
         return;
       case 'reading':
-        this.#output.detail(`reading ${event.shards} shards`);
+        this.#output.detail(`reading ${count(event.shards, 'shard')}`);
         return;
       case 'copying':
         this.#bar = this.#output.progress('copying', 'bytes', event.bytes);
@@ -186,7 +187,9 @@ function describe(result: CollectResult, isExplicitDryRun: boolean, { output }: 
   output.note(
     `${count(files.kept, 'file is', 'files are')} kept for ${count(users.length, 'repository', 'repositories')}, ` +
       `${files.dropped} ${pruned ? 'dropped' : 'would be dropped'}` +
-      (files.missing > 0 ? `; ${files.missing} more are referred to and not in this store` : ''),
+      (files.missing > 0
+        ? `; ${count(files.missing, 'more is', 'more are')} referred to and not in this store`
+        : ''),
   );
   if (xorbs.dead + xorbs.copied > 0) {
     output.note(
@@ -223,10 +226,6 @@ function describe(result: CollectResult, isExplicitDryRun: boolean, { output }: 
 /** What waits in the trash is given back later. */
 function freedBytes({ bytes }: CollectResult): number {
   return bytes.deleted - bytes.added;
-}
-
-function count(n: number, one: string, many: string): string {
-  return `${n} ${n === 1 ? one : many}`;
 }
 
 function documentOf(result: CollectResult): object {

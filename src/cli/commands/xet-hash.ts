@@ -33,8 +33,11 @@ JSON: {"size","sha256","fileHash","chunkCount"}, with --chunks also
     const documents: object[] = [];
     let failures = 0;
     for (const path of operands) {
-      const digest = readOperand(path, context, (fd, size) =>
-        digestWithProgress(path, context, { fd, size }, { sha256: json }, digestFile),
+      const digest = readOperand(
+        path,
+        context,
+        (fd, size) => digestWithProgress(path, context, { fd, size }, { sha256: json }, digestFile),
+        !several,
       );
       if (digest === undefined) failures++;
       else if (json) documents.push({ ...(several ? { path } : {}), ...documentOf(digest, options.chunks) });

@@ -3,6 +3,7 @@ import { quotePath } from '../../filter-process/trace.ts';
 import type { WorkTreeState } from '../../large-files/list.ts';
 import { defineCommand } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 const SHORT_HASH = 12;
 
@@ -40,7 +41,7 @@ null.`,
     if (json) {
       output.json(
         files.map(({ path, size, fileHash, kind, oid, workTree }) => ({
-          path: path.toString('utf8'),
+          ...pathDocument(path),
           size,
           fileHash,
           kind,

@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PatternInfo } from '../../large-files/migrate.ts';
@@ -6,6 +7,7 @@ import { shellWord } from '../../large-files/shell-word.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand, NO_OPERANDS } from '../command.ts';
 import { formatBytes, formatTable, type Progress } from '../output.ts';
+import { pathDocument, pathsDocument } from '../present.ts';
 
 const ABOVE = '1m';
 /** What --estimate reads: a minute or two. */
@@ -128,10 +130,10 @@ xet-json or xet-toml, "from" and "to" are blobs ("to" is null in a dry run),
         dryRun,
         converted: converted.map((file) => ({
           ...file,
-          path: file.path.toString('utf8'),
+          ...pathDocument(file.path),
           to: file.to ?? null,
         })),
-        untracked: untracked.map((path) => path.toString('utf8')),
+        ...pathsDocument('untracked', untracked),
       });
     }
     for (const { path } of converted)
@@ -252,7 +254,7 @@ and "to" are blobs, "to" is null in a dry run.`,
       output.json({
         dryRun,
         converted: converted.map(({ path, from, to }) => ({
-          path: path.toString('utf8'),
+          ...pathDocument(path),
           from,
           to: to ?? null,
         })),
@@ -278,7 +280,9 @@ async function migrateBack(dryRun: boolean, context: CommandContext): Promise<nu
   if (json) output.json({ dryRun, ...report });
   else {
     const would = dryRun ? 'would be written' : 'written';
-    output.note(`${restored} of ${objects} objects (${formatBytes(restoredBytes)}) ${would} to ${directory}`);
+    output.note(
+      `${restored} of ${count(objects, 'object')} (${formatBytes(restoredBytes)}) ${would} to ${directory}`,
+    );
   }
   return failed.length === 0 ? EXIT_OK : EXIT_FALSE;
 }
@@ -289,12 +293,12 @@ function describeLfs(
   savedBytes: number | null,
   { output }: CommandContext,
 ): void {
-  const count = `${objects} ${objects === 1 ? 'object' : 'objects'} (${formatBytes(bytes)})`;
+  const all = `${count(objects, 'object')} (${formatBytes(bytes)})`;
   if (dryRun) {
-    output.note(`${count} in ${directory}`);
+    output.note(`${all} in ${directory}`);
     return;
   }
-  output.note(`${stored} of ${count} are in the store, which has grown by ${formatBytes(storeGrowth ?? 0)}`);
+  output.note(`${stored} of ${all} are in the store, which has grown by ${formatBytes(storeGrowth ?? 0)}`);
   if (deleted > 0) {
     const gain = savedBytes ?? 0;
     output.note(

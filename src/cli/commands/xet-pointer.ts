@@ -31,15 +31,20 @@ are null where "valid" is false.`,
   async run({ options, operands }, context) {
     const path = operands[0]!;
     const { digestFile } = await import('../large-files-library.ts');
-    const done = readOperand(path, context, (fd, size) => {
-      const head = readHead(fd);
-      const pointer = sniffPointer(head);
-      if (options.check) return reportCheck(path, pointer, context);
-      if (pointer !== undefined) return printPointer(pointer, pointerText(pointer, head), context);
-      const digest = digestWithProgress(path, context, { fd, size, head }, { sha256: false }, digestFile);
-      const text = digest.size === 0 ? '' : formatPointer(digest.fileHash, digest.size).toString('latin1');
-      return printPointer({ size: digest.size, hash: digest.fileHash }, text, context);
-    });
+    const done = readOperand(
+      path,
+      context,
+      (fd, size) => {
+        const head = readHead(fd);
+        const pointer = sniffPointer(head);
+        if (options.check) return reportCheck(path, pointer, context);
+        if (pointer !== undefined) return printPointer(pointer, pointerText(pointer, head), context);
+        const digest = digestWithProgress(path, context, { fd, size, head }, { sha256: false }, digestFile);
+        const text = digest.size === 0 ? '' : formatPointer(digest.fileHash, digest.size).toString('latin1');
+        return printPointer({ size: digest.size, hash: digest.fileHash }, text, context);
+      },
+      true,
+    );
     return done ?? EXIT_FALSE;
   },
 });

@@ -1,3 +1,4 @@
+import { count } from '../../count.ts';
 import { EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
 import type { PointerFile } from '../../large-files/pointer-files.ts';
@@ -6,6 +7,7 @@ import type { FailedFile } from '../../large-files/pull-failure.ts';
 import { type Command, type CommandContext, defineCommand } from '../command.ts';
 import { completeWorktreesHere } from '../complete-worktrees.ts';
 import { formatBytes, formatTable } from '../output.ts';
+import { pathDocument } from '../present.ts';
 import { TransferBar } from '../transfer-bar.ts';
 
 const DESCRIPTION = `Puts content in the place of the pointers in the work tree: those of
@@ -105,7 +107,7 @@ async function pullNow(place: PullPlace, fetch: boolean, context: CommandContext
         if (event.kind === 'fetching') return fetching.show(event.event);
         if (event.kind === 'bytes') return progress?.advance(event.count);
         fetching.finish();
-        progress = output.progress(`pulling ${event.files} files`, 'bytes', event.bytes);
+        progress = output.progress(`pulling ${count(event.files, 'file')}`, 'bytes', event.bytes);
       },
     });
   } finally {
@@ -143,9 +145,9 @@ function countFiles(files: readonly PointerFile[]): string {
 function documentOf(dryRun: boolean, { written, failed, index }: PullResult): object {
   return {
     dryRun,
-    written: written.map(({ path, size }) => ({ path: path.toString('utf8'), size })),
+    written: written.map(({ path, size }) => ({ ...pathDocument(path), size })),
     failed: failed.map(({ path, size, kind, message }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       size,
       kind,
       message,

@@ -1,9 +1,12 @@
+import { count } from '../../count.ts';
 import { EXIT_CODES, EXIT_FALSE, EXIT_OK } from '../../exit-codes.ts';
 import { quotePath } from '../../filter-process/trace.ts';
+import { withoutSecrets } from '../../git/failure.ts';
 import type { PushContentOptions, PushContentResult, PushedFile } from '../../large-files/push.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes } from '../output.ts';
+import { pathDocument } from '../present.ts';
 import { TransferBar } from '../transfer-bar.ts';
 
 const REMOTE_MANUAL = `Where a remote's content is kept: remote.NAME.xeturl, else xet.remote, else .gitxet (if
@@ -16,8 +19,8 @@ export const xetPush = defineCommand({
   summary: 'Send the content that pushed commits need',
   description: `Sends the content of every pointer that is reachable from REF (HEAD unless given) to
 the place that belongs to the git remote REMOTE (that of "git push" unless given), as
-far as it is missing there. The pre-push hook does the same before each "git push"; this
-command moves no refs.
+far as it is missing there; where git pushes to several URLs, to the place of each. The
+pre-push hook does the same before each "git push"; this command moves no refs.
 
 What the remote-tracking branches of REMOTE have is not looked at again; --all looks at
 the whole history of all branches and tags, or of all refs where REMOTE is a mirror (as in
@@ -41,7 +44,6 @@ missing (in a dry run) or failed; "place" is null where no pointer was found.`,
       describe: 'All branches and tags (of a mirror: all refs) with all of their history',
     },
     'dry-run': { type: 'boolean', alias: 'n', describe: 'Send nothing, list what is missing there' },
-    refresh: { type: 'boolean', describe: 'Ask the server again whether it is git2db' },
   },
   examples: [
     ['git2db xet push', 'what HEAD needs, to the remote of "git push"'],
@@ -64,25 +66,31 @@ missing (in a dry run) or failed; "place" is null where no pointer was found.`,
     const { all } = options;
     const [named, ...refs] = operands;
     if (all && refs.length > 0) throw new Git2dbError('USAGE', '--all and REF exclude each other');
-    const { GitRemotes, pushContent, selectRange } = await import('../large-files-library.ts');
+    const { GitRemotes, pushSelected } = await import('../large-files-library.ts');
     const remote = named ?? (await GitRemotes.load({ cwd, env }).forPush());
     if (remote === undefined) {
       throw new Git2dbError('REMOTE_MISSING', 'there is no git remote to push to: git remote add origin URL');
     }
-    const range = await selectRange({ cwd, env }, remote, { refs, all });
     const dryRun = options['dry-run'];
     const result = await withBar('sending content', context, (bar, signal) =>
-      pushContent(range, {
-        ...pushOptions(context, bar),
-        remote,
-        dryRun,
-        mayPrompt: env.GIT_TERMINAL_PROMPT !== '0',
-        refresh: options.refresh,
-        signal,
-      }),
+      pushSelected(
+        { refs, all },
+        {
+          ...pushOptions(context, bar),
+          remote,
+          dryRun,
+          mayPrompt: env.GIT_TERMINAL_PROMPT !== '0',
+          refresh: true,
+          signal,
+        },
+      ),
     );
     if (context.json) output.json(documentOf(result, dryRun));
-    else describe(result, dryRun, context);
+    else if (result.place === undefined && !all) {
+      output.note(
+        `no content to send: there are no pointers in what ${withoutSecrets(remote)} is not known to have already (--all looks at all)`,
+      );
+    } else describe(result, dryRun, context);
     return reportFailures(result, context);
   },
 });
@@ -159,8 +167,8 @@ export function describe(
   const bytes = formatBytes(wanted.reduce((sum, { size }) => sum + size, 0));
   output.note(
     dryRun
-      ? `${wanted.length} of ${files.length} files (${bytes}) would be sent to ${place}`
-      : `${wanted.length} ${wanted.length === 1 ? 'file' : 'files'} (${bytes}) sent to ${place}${there}; ${formatBytes(wireBytes)} moved`,
+      ? `${wanted.length} of ${count(files.length, 'file')} (${bytes}) would be sent to ${place}`
+      : `${count(wanted.length, 'file')} (${bytes}) sent to ${place}${there}; ${formatBytes(wireBytes)} moved`,
   );
 }
 
@@ -174,7 +182,7 @@ export function contentDocument({ place, files, wireBytes }: PushContentResult):
     place: place ?? null,
     wireBytes,
     files: files.map(({ path, kind, hash, size, outcome, commit, error }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       kind,
       hash,
       size,

@@ -5,6 +5,7 @@ import type { RemoteReport, RemotesReport } from '../../large-files/remote-repor
 import type { LargeFileStatus, WorkTreeStatus } from '../../large-files/status.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatBytes, formatTable } from '../output.ts';
+import { pathDocument } from '../present.ts';
 
 interface Group {
   readonly title: string;
@@ -125,7 +126,7 @@ function documentOf({ files, store }: WorkTreeStatus): object {
   const missing = files.filter(({ available }) => available === false);
   return {
     files: files.map(({ path, size, fileHash, state, available, staged }) => ({
-      path: path.toString('utf8'),
+      ...pathDocument(path),
       size,
       fileHash,
       state,

@@ -4,6 +4,7 @@ import type { TrackResult } from '../../large-files/track.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import { type CommandContext, defineCommand } from '../command.ts';
 import { formatTable } from '../output.ts';
+import { pathsDocument } from '../present.ts';
 
 export const xetTrack = defineCommand({
   path: ['xet', 'track'],
@@ -49,14 +50,13 @@ Without PATTERN: [{"pattern","source","line"}].`,
     const { track } = await import('../large-files-library.ts');
     const result = await track({ cwd, env, patterns: operands, dryRun, renormalize: options.renormalize });
     if (json) {
-      const names = (paths: readonly Buffer[]) => paths.map((path) => path.toString('utf8'));
       output.json({
         file: result.file,
         dryRun,
         patterns: result.patterns,
-        plain: names(result.plain),
-        converted: names(result.converted),
-        skipped: names(result.skipped),
+        ...pathsDocument('plain', result.plain),
+        ...pathsDocument('converted', result.converted),
+        ...pathsDocument('skipped', result.skipped),
       });
     }
     return describe(result, options.renormalize, dryRun, context);

@@ -148,9 +148,13 @@ export class DirectoryObjects implements ObjectStore {
   ): Promise<ObjectPart | undefined> {
     throwIfAborted(options?.signal);
     return absent(async () => {
-      const file = await open(this.#path(key), 'r');
+      // Not waiting for the writer of a pipe.
+      const file = await open(this.#path(key), constants.O_RDONLY | constants.O_NONBLOCK);
       try {
-        const head = headOf(await file.stat({ bigint: true }));
+        const found = await file.stat({ bigint: true });
+        if (!found.isFile())
+          throw new Git2dbError('REMOTE_INVALID', `${this.#path(key)} is no regular file: remove it`);
+        const head = headOf(found);
         const [start, end] = range(head.size);
         const bytes = Buffer.allocUnsafeSlow(Math.max(0, Math.min(end, head.size) - start));
         for (let done = 0; done < bytes.length; ) {

@@ -13,7 +13,6 @@ import {
   openSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { errnoOf, Git2dbError } from '../errors.ts';
@@ -67,10 +66,7 @@ function adoptXorb(
   const from = source.openXorb(xorbHash).path;
   const to = store.layout.xorb(name);
   // Somebody else's chunk boundaries are not to be believed; the mark comes before the xorb.
-  if (!isOwn(from) || source.isIrregular(name)) {
-    mkdirSync(store.layout.irregular, { recursive: true });
-    writeFileSync(join(store.layout.irregular, name), '');
-  }
+  if (!isOwn(from) || source.isIrregular(name)) store.layout.markIrregular(name);
   mkdirSync(dirname(to), { recursive: true });
   try {
     linkSync(from, to);

@@ -1,11 +1,6 @@
-/**
- * The file `catalog/HEAD`, which names the tables that count. Text:
- *
- *     git2db catalog 1 <LF> { table <sha256> <chunks> <files> <LF> }      older tables first
- */
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf } from '../errors.ts';
+import { readRegular } from '../regular-file.ts';
 import type { StoreLayout } from './layout.ts';
 
 export const HEAD = 'HEAD';
@@ -26,10 +21,10 @@ export function formatHead(entries: readonly HeadEntry[]): string {
 export function readHead(layout: StoreLayout): HeadEntry[] {
   let text: string;
   try {
-    text = readFileSync(join(layout.catalog, HEAD), 'latin1');
+    text = readRegular(join(layout.catalog, HEAD), 'INVALID_CATALOG').toString('latin1');
   } catch (error) {
     const errno = errnoOf(error);
-    if (errno === 'ENOENT' || errno === 'ENOTDIR') return [];
+    if (errno === 'ENOENT' || errno === 'ENOTDIR' || errno === 'INVALID_CATALOG') return [];
     throw error;
   }
   return parseHead(text);

@@ -21,8 +21,9 @@
  * Equal chunk hashes stand newest place first. A table is a cache: whatever it says is checked
  * against the xorb or shard it points to, so a damaged one costs time and never bytes.
  */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
+import { openRegular } from '../regular-file.ts';
 import { readAt } from './read-at.ts';
 
 export const TABLE_HEADER = 32;
@@ -80,7 +81,7 @@ export interface TableBytes {
 }
 
 export function fileBytes(path: string): TableBytes {
-  const fd = openSync(path, 'r');
+  const fd = openRegular(path, 'INVALID_CATALOG');
   const size = fstatSync(fd).size;
   return {
     size,

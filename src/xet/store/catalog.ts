@@ -5,10 +5,11 @@
  * covers is found by listing `shards/`.
  */
 import { createHash } from 'node:crypto';
-import { mkdirSync, readFileSync, statSync } from 'node:fs';
+import { mkdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, FormatError } from '../errors.ts';
 import { formatHash, isHashString, parseHash } from '../hash/xet-hash.ts';
+import { readRegular } from '../regular-file.ts';
 import { Shard } from '../shard/shard.ts';
 import { mergeTables, tableName, tableOfShard } from './catalog-build.ts';
 import { lockCatalog, replaceDurably, sweepCatalog } from './catalog-files.ts';
@@ -294,7 +295,7 @@ export class Catalog {
   #tableOf(name: string): LooseTable | undefined {
     for (const path of [this.#layout.shard(name), join(this.#layout.trash, `${name}.mdb`)]) {
       try {
-        const shard = Shard.open(readFileSync(path));
+        const shard = Shard.open(readRegular(path, 'INVALID_SHARD'));
         const bytes = tableOfShard(parseHash(name), shard);
         return {
           table: new CatalogTable(tableName(bytes), memoryBytes(bytes)),

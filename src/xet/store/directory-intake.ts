@@ -13,7 +13,6 @@ import {
   renameSync,
   rmSync,
   statSync,
-  writeFileSync,
   writev,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -78,8 +77,7 @@ export class DirectoryIntake {
             await this.#writeXorb(temporary, checkedRecords(upload, footer), options.signal);
           } else await this.#appendFooter(temporary, upload, footer);
           // Its chunk boundaries are whoever's; the mark comes before the xorb.
-          mkdirSync(layout.irregular, { recursive: true });
-          writeFileSync(join(layout.irregular, name), '');
+          layout.markIrregular(name);
           mkdirSync(dirname(target), { recursive: true });
           const isFirst = !hasUsableXorb(layout, target, xorbHash);
           if (isFirst) publishFile(temporary, target, this.#options.fsync);

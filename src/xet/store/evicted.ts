@@ -8,8 +8,9 @@
  * to be more than it says: the place may have lost the file since. It may be deleted; then such files count as
  * missing until a remote is asked.
  */
-import { appendFileSync, readFileSync, renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { renameSync, rmSync, statSync, writeFileSync } from 'node:fs';
 import { errnoOf } from '../errors.ts';
+import { appendRegular, readRegular } from '../regular-file.ts';
 import type { StoreLayout } from './layout.ts';
 
 export interface EvictedNote {
@@ -31,7 +32,7 @@ const LINE = /^([0-9a-f]{64}) (\d{1,16}) (\d{1,11}) ([^\p{Cc}]{1,2048})$/u;
 export function readEvicted({ evicted }: StoreLayout): Map<string, EvictedNote> {
   let text: string;
   try {
-    text = readFileSync(evicted, 'utf8');
+    text = readRegular(evicted, 'STORE_UNSUPPORTED').toString('utf8');
   } catch (error) {
     if (errnoOf(error) === undefined) throw error;
     return new Map();
@@ -53,7 +54,7 @@ export function noteEvicted(layout: StoreLayout, notes: readonly EvictedNote[]):
   const size = statSync(evicted, { throwIfNoEntry: false })?.size ?? 0;
   if (size <= MAX_BYTES) {
     // After a line end, in case the last one broke off.
-    appendFileSync(evicted, `${size > 0 ? '\n' : ''}${notes.map(lineOf).join('')}`);
+    appendRegular(evicted, 'STORE_UNSUPPORTED', `${size > 0 ? '\n' : ''}${notes.map(lineOf).join('')}`);
     return;
   }
   const all = readEvicted(layout);

@@ -1,9 +1,10 @@
 /** The catalog: every table's bytes against its name, and the list of tables. It is a cache of the shards. */
 import { createHash } from 'node:crypto';
-import { closeSync, openSync, readFileSync, readSync } from 'node:fs';
+import { closeSync, readSync } from 'node:fs';
 import { join } from 'node:path';
-import { errnoOf, messageOf } from '../errors.ts';
+import { errnoOf, FormatError, messageOf } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
+import { openRegular, readRegular } from '../regular-file.ts';
 import { readHead } from './catalog-head.ts';
 import { CatalogTable, fileBytes, SHARD_ENTRY, TABLE_CHECKSUM } from './catalog-table.ts';
 import type { Damage } from './fsck-damage.ts';
@@ -63,7 +64,7 @@ export function checkCatalog(layout: StoreLayout): CatalogCheck {
 
 /** The name that the bytes of a table give it. */
 function checksumOf(path: string): string {
-  const fd = openSync(path, 'r');
+  const fd = openRegular(path, 'INVALID_CATALOG');
   try {
     const hash = createHash('sha256');
     const block = Buffer.allocUnsafe(BLOCK);
@@ -94,9 +95,11 @@ function shardsOf(name: string, path: string): string[] {
 
 function readText(path: string): string | undefined {
   try {
-    return readFileSync(path, 'latin1');
+    return readRegular(path, 'INVALID_CATALOG').toString('latin1');
   } catch (error) {
     if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
+    // No text at all, and so no HEAD.
+    if (error instanceof FormatError) return '';
     throw error;
   }
 }

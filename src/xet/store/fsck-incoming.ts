@@ -1,7 +1,8 @@
 /** What writers have acknowledged and not sealed: journals, and the chunks that they name. */
-import { readFileSync, statSync } from 'node:fs';
+import { statSync } from 'node:fs';
 import { join, relative } from 'node:path';
 import { errnoOf, FormatError } from '../errors.ts';
+import { readRegular } from '../regular-file.ts';
 import type { BrokenXorb, Damage } from './fsck-damage.ts';
 import type { ScannedXorb } from './fsck-scan.ts';
 import { JOURNAL, openLocalXorb, writerDirectories } from './incoming.ts';
@@ -39,10 +40,12 @@ export function readJournals(store: LocalStore): IncomingCheck {
       damage.push({ object: 'incoming', name, path, chunk: undefined, offset, expected, found });
     let bytes: Buffer;
     try {
-      bytes = readFileSync(path);
+      bytes = readRegular(path, 'INVALID_JOURNAL');
     } catch (error) {
-      if (errnoOf(error) === 'ENOENT') continue;
-      throw error;
+      if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') continue;
+      if (!(error instanceof FormatError)) throw error;
+      report(0, 'a journal', error.message);
+      continue;
     }
     try {
       writers.push({ name, directory, state: decodeJournal(bytes) });

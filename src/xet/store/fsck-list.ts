@@ -17,7 +17,8 @@ export interface ListedShard {
 export function listShards(layout: StoreLayout, strays: string[]): ListedShard[] {
   return entriesOf(layout.shards).flatMap((entry) => {
     const name = entry.slice(0, -4);
-    if (entry.endsWith('.mdb') && isHashString(name)) return [{ name, size: sizeOf(layout.shard(name)) }];
+    const size = sizeOf(join(layout.shards, entry));
+    if (entry.endsWith('.mdb') && isHashString(name) && size !== undefined) return [{ name, size }];
     strays.push(`shards/${entry}`);
     return [];
   });
@@ -28,7 +29,9 @@ export function listXorbs(layout: StoreLayout, strays: string[]): PublishedXorb[
   const published = entriesOf(layout.xorbs).flatMap((folder) =>
     entriesOf(join(layout.xorbs, folder)).flatMap((name) => {
       const path = join(layout.xorbs, folder, name);
-      if (isHashString(name) && name.startsWith(folder)) return [publishedXorb(name, path, sizeOf(path))];
+      const size = sizeOf(path);
+      if (isHashString(name) && name.startsWith(folder) && size !== undefined)
+        return [publishedXorb(name, path, size)];
       strays.push(`xorbs/${folder}/${name}`);
       return [];
     }),
@@ -36,7 +39,11 @@ export function listXorbs(layout: StoreLayout, strays: string[]): PublishedXorb[
   const names = new Set(published.map(({ name }) => name));
   const trashed = entriesOf(layout.trash)
     .filter((name) => isHashString(name) && !names.has(name))
-    .map((name) => publishedXorb(name, join(layout.trash, name), sizeOf(join(layout.trash, name))));
+    .flatMap((name) => {
+      const path = join(layout.trash, name);
+      const size = sizeOf(path);
+      return size === undefined ? [] : [publishedXorb(name, path, size)];
+    });
   return [...published, ...trashed];
 }
 
@@ -49,6 +56,8 @@ function entriesOf(directory: string): string[] {
   }
 }
 
-function sizeOf(path: string): number {
-  return statSync(path, { throwIfNoEntry: false })?.size ?? 0;
+/** Undefined for what is no regular file. Of one that is gone meanwhile, 0. */
+function sizeOf(path: string): number | undefined {
+  const stat = statSync(path, { throwIfNoEntry: false });
+  return stat === undefined ? 0 : stat.isFile() ? stat.size : undefined;
 }

@@ -12,7 +12,7 @@
  *
  * Nothing is deleted. Directories of living writers are not touched. No gc runs meanwhile.
  */
-import { constants, copyFileSync, linkSync, mkdirSync, renameSync, statSync, writeFileSync } from 'node:fs';
+import { constants, copyFileSync, linkSync, mkdirSync, renameSync, statSync } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { errnoOf, Git2dbError } from '../errors.ts';
 import { formatHash, isZeroHash, parseHash } from '../hash/xet-hash.ts';
@@ -274,11 +274,9 @@ export class StoreRepair {
 
   /** Nobody may predict chunk boundaries from the xorbs of this file. */
   #markIrregular(hash: string): void {
-    const { irregular } = this.#store.layout;
     for (const file of this.#store.findFiles(parseHash(hash))) {
-      mkdirSync(irregular, { recursive: true });
       for (const { name, xorbHash } of file.terms)
-        if (xorbHash !== undefined) writeFileSync(join(irregular, name), '');
+        if (xorbHash !== undefined) this.#store.layout.markIrregular(name);
       return;
     }
   }

@@ -1,15 +1,8 @@
-/**
- * Shards: is one what its name says, and if not, which of its records can still be proven?
- *
- * Every record carries its own proof: a xorb record the Merkle root of its chunk list, a file record
- * the file hash of the chunks it names. All records are 48 bytes and stand at multiples of 48, so a
- * damaged shard is carved: at each place something is tried, and what proves itself is kept.
- */
-import { readFileSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
 import { fileHash } from '../hash/merkle.ts';
 import { verificationHash } from '../hash/verification.ts';
 import { formatHash, HASH_SIZE, hashesEqual, isZeroHash } from '../hash/xet-hash.ts';
+import { readRegular } from '../regular-file.ts';
 import {
   announcedFileRecords,
   decodeFile,
@@ -34,7 +27,7 @@ export type CheckedShard =
 
 /** Reads a shard (at most some 64 MiB). Throws the errno of reading. */
 export function checkShard(name: string, path: string): CheckedShard {
-  const bytes = readFileSync(path);
+  const bytes = readRegular(path, 'INVALID_SHARD');
   const found = shardName(bytes);
   if (found === name) {
     try {
@@ -96,7 +89,7 @@ export interface CarvedShard {
 
 /** What can be proven of the damaged shard at `path`; SHA-256 notes cannot. `lookup` knows of other xorbs. */
 export function carveShard(path: string, lookup: ListLookup): CarvedShard {
-  const bytes = readFileSync(path);
+  const bytes = readRegular(path, 'INVALID_SHARD');
   const xorbs: XorbRecord[] = [];
   const lists = new Map<string, KnownXorb>();
   const files: FileRecord[] = [];

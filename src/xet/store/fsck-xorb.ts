@@ -6,10 +6,11 @@
  * then proven by its own hash, wherever its record is found: where the footer says, or right behind
  * the record before.
  */
-import { closeSync, openSync } from 'node:fs';
+import { closeSync } from 'node:fs';
 import { FormatError, messageOf } from '../errors.ts';
 import { merkleRoot } from '../hash/merkle.ts';
 import { formatHash, HASH_SIZE, hashesEqual, parseHash } from '../hash/xet-hash.ts';
+import { openRegular } from '../regular-file.ts';
 import type { KnownXorb } from '../shard/validate.ts';
 import { CHUNK_HEADER_SIZE } from '../xorb/chunk-record.ts';
 import { lengthsOf, rawBytesBetween } from '../xorb/ends.ts';
@@ -37,7 +38,7 @@ export function listOf(source: XorbSource): KnownXorb {
  */
 export function diagnoseXorb(name: string, path: string, witness?: KnownXorb): BrokenXorb {
   const xorbHash = parseHash(name);
-  const fd = openSync(path, 'r');
+  const fd = openRegular(path, 'INVALID_XORB');
   try {
     const file = new RecordFile(fd);
     const damage: Damage[] = [];
@@ -223,7 +224,7 @@ function compareFooter(file: RecordFile, footer: DecodedFooter, list: KnownXorb,
 export function readBrokenChunk(xorb: BrokenXorb, chunk: number): Uint8Array | undefined {
   const start = xorb.records[chunk] ?? -1;
   if (xorb.path === undefined || xorb.list === undefined || start < 0) return undefined;
-  const fd = openSync(xorb.path, 'r');
+  const fd = openRegular(xorb.path, 'INVALID_XORB');
   try {
     const hash = xorb.list.hashes.subarray(HASH_SIZE * chunk, HASH_SIZE * (chunk + 1));
     return new RecordFile(fd).provenChunk(start, hash);
@@ -242,7 +243,7 @@ export function readProvenChunk(source: XorbSource, chunk: number): Uint8Array |
 export function* rebuiltXorb(xorb: BrokenXorb): Generator<Uint8Array> {
   const { path, list } = xorb;
   if (path === undefined || list === undefined) throw new Error(`${xorb.name} cannot be rebuilt`);
-  const fd = openSync(path, 'r');
+  const fd = openRegular(path, 'INVALID_XORB');
   try {
     const file = new RecordFile(fd);
     const count = list.lengths.length;

@@ -2,9 +2,10 @@
  * Reading what other writers have acknowledged but not sealed yet. A writer may seal and remove its
  * directory at any moment: then its files are in `shards/`, and the caller looks there once more.
  */
-import { openSync, readdirSync, readFileSync, statSync } from 'node:fs';
+import { readdirSync, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, FormatError } from '../errors.ts';
+import { openRegular, readRegular } from '../regular-file.ts';
 import { decodeJournal, type IncomingState, type LocalFile } from './journal.ts';
 import type { XorbSource } from './xorb-source.ts';
 
@@ -58,7 +59,7 @@ export class IncomingReader {
       const { size, mtimeMs } = statSync(path);
       const cached = this.#cache.get(directory);
       if (cached !== undefined && cached.size === size && cached.mtimeMs === mtimeMs) return cached.state;
-      const state = tryDecode(readFileSync(path));
+      const state = tryDecode(path);
       this.#cache.set(directory, { size, mtimeMs, state });
       return state;
     } catch (error) {
@@ -70,9 +71,9 @@ export class IncomingReader {
 }
 
 /** One bad journal must not keep others from being read; recovery and fsck tell of it. */
-function tryDecode(journal: Buffer): IncomingState | undefined {
+function tryDecode(path: string): IncomingState | undefined {
   try {
-    return decodeJournal(journal);
+    return decodeJournal(readRegular(path, 'INVALID_JOURNAL'));
   } catch (error) {
     if (error instanceof FormatError) return undefined;
     throw error;
@@ -106,7 +107,7 @@ export function openLocalXorb(directory: string, state: IncomingState, number: n
   const path = join(directory, `${number}.xorb`);
   return {
     path,
-    fd: openSync(path, 'r'),
+    fd: openRegular(path, 'INVALID_JOURNAL'),
     count: xorb.count,
     hashes: xorb.hashes.slice(),
     recordEnds: xorb.recordEnds,

@@ -15,10 +15,11 @@
  *
  * Hashes in names are in string form; `ab` are its first two digits.
  */
-import { closeSync, constants, fsyncSync, openSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { closeSync, constants, fsyncSync, openSync, statSync, writeFileSync } from 'node:fs';
+import { dirname, join } from 'node:path';
 import { makeDirectories } from '../../make-directories.ts';
 import { errnoOf, Git2dbError } from '../errors.ts';
+import { readRegular } from '../regular-file.ts';
 
 export const STORE_VERSION = 1;
 /** How the file `format` begins, whatever the version. */
@@ -74,12 +75,23 @@ export class StoreLayout {
     }
   }
 
+  /** Notes that nobody may take the chunk boundaries of a xorb for checked ones: see `irregular/` above. */
+  markIrregular(hash: string): void {
+    makeDirectories(this.irregular);
+    try {
+      // Whatever has this name is the mark, and is not opened.
+      writeFileSync(join(this.irregular, hash), '', { flag: 'wx' });
+    } catch (error) {
+      if (errnoOf(error) !== 'EEXIST') throw error;
+    }
+  }
+
   /** True if there is a store of a version this program reads; false if there is none; throws otherwise. */
   exists(): boolean {
     const path = join(this.root, 'format');
     let text: string;
     try {
-      text = readFileSync(path, 'latin1');
+      text = readRegular(path, 'REFUSED').toString('latin1');
     } catch (error) {
       const errno = errnoOf(error);
       if (errno === 'ENOENT' || errno === 'ENOTDIR') return false;
@@ -92,6 +104,33 @@ export class StoreLayout {
       `${path}: expected "${STORE_FORMAT}${STORE_VERSION}", found ${JSON.stringify(text.slice(0, 40))}; ` +
         'this store was written by another version of git2db: use that one, or a newer one',
     );
+  }
+
+  /** As `exists`, for who is to work with it: STORE_UNWRITABLE where there can be none, as something else is there. */
+  existsOrCan(): boolean {
+    if (this.exists()) return true;
+    for (let place = this.root; ; place = dirname(place)) {
+      const isDirectory = isDirectoryOrNothing(place);
+      if (isDirectory === true || dirname(place) === place) return false;
+      if (isDirectory === undefined) continue;
+      throw new Git2dbError(
+        'STORE_UNWRITABLE',
+        `there can be no store in ${this.root}: ${place} is no directory. ` +
+          'Remove it, or choose another place with `git config xet.store DIR`',
+        { data: { path: place } },
+      );
+    }
+  }
+}
+
+/** Undefined where there is nothing. */
+function isDirectoryOrNothing(path: string): boolean | undefined {
+  try {
+    return statSync(path).isDirectory();
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === 'ENOENT' || errno === 'ENOTDIR') return undefined;
+    throw error;
   }
 }
 

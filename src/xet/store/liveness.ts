@@ -20,6 +20,7 @@ import {
 import type { Server } from 'node:net';
 import { join } from 'node:path';
 import { errnoOf } from '../errors.ts';
+import { readRegular } from '../regular-file.ts';
 
 const SOCKET = 'alive';
 const RECORD = 'writer.json';
@@ -107,7 +108,9 @@ export type Liveness = 'alive' | 'dead' | 'unsure';
 export async function probeLiveness(directory: string, now = Date.now()): Promise<Liveness> {
   let record: Partial<WriterRecord> = {};
   try {
-    const found: unknown = JSON.parse(readFileSync(join(directory, RECORD), 'utf8'));
+    const found: unknown = JSON.parse(
+      readRegular(join(directory, RECORD), 'INVALID_JOURNAL').toString('utf8'),
+    );
     if (typeof found === 'object' && found !== null) record = found;
   } catch (error) {
     if (errnoOf(error) === 'ENOENT' && !exists(directory)) return 'dead';

@@ -71,6 +71,11 @@ export class LocalStore {
     return this.layout.exists();
   }
 
+  /** Throws as `exists`, and STORE_UNWRITABLE where something else is in the way. */
+  existsOrCan(): boolean {
+    return this.layout.existsOrCan();
+  }
+
   /** Every known description of a file, newest first; empty when none is known. */
   *findFiles(hash: Uint8Array): Generator<StoredFile> {
     const own = this.session?.findFile(hash);

@@ -12,11 +12,11 @@ import {
   linkSync,
   mkdirSync,
   openSync,
-  readFileSync,
   renameSync,
 } from 'node:fs';
 import { basename, join } from 'node:path';
 import { errnoOf, FormatError } from '../errors.ts';
+import { readRegular } from '../regular-file.ts';
 import type { StoreLayout } from './layout.ts';
 import { closeSource, openXorbFile } from './xorb-source.ts';
 
@@ -72,9 +72,10 @@ export function publishShard(
   fsync: Fsync,
 ): void {
   try {
-    if (Buffer.compare(readFileSync(to), bytes) !== 0) quarantine(layout, to);
+    if (Buffer.compare(readRegular(to, 'INVALID_SHARD'), bytes) !== 0) quarantine(layout, to);
   } catch (error) {
-    if (errnoOf(error) !== 'ENOENT') throw error;
+    if (error instanceof FormatError) quarantine(layout, to);
+    else if (errnoOf(error) !== 'ENOENT') throw error;
   }
   publishFile(from, to, fsync);
 }

@@ -3,12 +3,14 @@
  * it into the rescuer's own directory: exactly one process wins, and if that one dies too, the
  * directory is found again inside its own.
  */
-import { closeSync, openSync, readdirSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
+import { closeSync, readdirSync, readSync, renameSync, rmSync, statSync } from 'node:fs';
 import { basename, join } from 'node:path';
+import { count } from '../../count.ts';
 import { decompressChunk } from '../compress/scheme.ts';
 import { errnoOf, FormatError, messageOf } from '../errors.ts';
 import { blake3Keyed } from '../hash/blake3.ts';
 import { DATA_KEY } from '../hash/keys.ts';
+import { openRegular } from '../regular-file.ts';
 import { CHUNK_HEADER_SIZE, decodeChunkHeader } from '../xorb/chunk-record.ts';
 import { RESCUE_PREFIX } from './incoming.ts';
 import { decodeJournal, type IncomingState, type LocalXorb, truncateXorb } from './journal.ts';
@@ -107,7 +109,7 @@ function dropDamaged(directory: string, state: IncomingState, options: SealOptio
   }
   if (damaged.length === 0) return;
   options.warn?.(
-    `${damaged.length} file(s) that a killed process had begun to store are incomplete in ${directory} and were dropped; add them again`,
+    `${count(damaged.length, 'file')} that a killed process had begun to store: incomplete in ${directory} and dropped; add again what is missing`,
   );
   const isDamaged = new Set(damaged);
   state.files.splice(0, state.files.length, ...state.files.filter((file) => !isDamaged.has(file)));
@@ -117,7 +119,7 @@ function dropDamaged(directory: string, state: IncomingState, options: SealOptio
 function countWhole(path: string, xorb: LocalXorb): number {
   let fd: number;
   try {
-    fd = openSync(path, 'r');
+    fd = openRegular(path, 'INVALID_JOURNAL');
   } catch (error) {
     if (errnoOf(error) === 'ENOENT') return 0;
     throw error;

@@ -14,17 +14,17 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
-  readFileSync,
   renameSync,
   rmSync,
   statSync,
-  writeFileSync,
 } from 'node:fs';
 import { basename, dirname, join } from 'node:path';
 import { promisify } from 'node:util';
+import { count } from '../../count.ts';
 import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
 import { verificationHash } from '../hash/verification.ts';
 import { formatHash } from '../hash/xet-hash.ts';
+import { readRegular } from '../regular-file.ts';
 import { ShardBuilder } from '../shard/builder.ts';
 import type { FileRecord, Term } from '../shard/file-info.ts';
 import { RECORD_SIZE } from '../shard/format.ts';
@@ -85,8 +85,8 @@ export async function sealIncoming(
     } catch (error) {
       throw new Git2dbError(
         'STORE_UNWRITABLE',
-        `could not publish ${state.files.length} stored file(s): ${messageOf(error)}. Nothing is lost: they are kept in ` +
-          `${directory} and the next \`git add\` or \`git2db xet gc\` completes them once the cause is gone`,
+        `could not publish ${count(state.files.length, 'stored file')}: ${messageOf(error)}. Nothing is lost: all is kept in ` +
+          `${directory} and the next \`git add\` or \`git2db xet gc\` completes it once the cause is gone`,
         { cause: error },
       );
     }
@@ -139,11 +139,10 @@ async function publishXorbs(
     await settleAll(syncs);
   }
   const isIrregular = fresh.length > 0 && existsSync(join(directory, IRREGULAR_MARK));
-  if (isIrregular) mkdirSync(store.layout.irregular, { recursive: true });
   for (const xorb of fresh) {
     const target = targets[xorb.number] as string;
     // The mark comes before the xorb: who sees the one sees the other.
-    if (isIrregular) writeFileSync(join(store.layout.irregular, basename(target)), '');
+    if (isIrregular) store.layout.markIrregular(basename(target));
     mkdirSync(dirname(target), { recursive: true });
     publishFile(join(directory, `${xorb.number}.xorb`), target, options.fsync);
   }
@@ -315,9 +314,9 @@ export function removeIncoming(directory: string): void {
 /** Bytes of a journal that has not been published, or undefined. */
 export function readJournal(directory: string): Buffer | undefined {
   try {
-    return readFileSync(join(directory, JOURNAL));
+    return readRegular(join(directory, JOURNAL), 'INVALID_JOURNAL');
   } catch (error) {
-    if (errnoOf(error) === 'ENOENT') return undefined;
+    if (errnoOf(error) === 'ENOENT' || errnoOf(error) === 'ENOTDIR') return undefined;
     throw error;
   }
 }

@@ -2,8 +2,9 @@
  * Reading single file records of shards without loading the shards. The shards used last stay open: of
  * thousands of files that were stored together, all are described in one.
  */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
+import { openRegular } from '../regular-file.ts';
 import { announcedFileRecords, decodeFile, decodeFileHeader, type FileRecord } from '../shard/file-info.ts';
 import { HEADER_SIZE, RECORD_SIZE } from '../shard/format.ts';
 import { readAt } from './read-at.ts';
@@ -43,7 +44,7 @@ export class ShardFiles {
   #shard(path: string): OpenShard {
     let shard = this.#open.get(path);
     if (shard === undefined) {
-      const fd = openSync(path, 'r');
+      const fd = openRegular(path, 'INVALID_SHARD');
       shard = { path, fd, size: fstatSync(fd).size };
     }
     this.#open.delete(path);

@@ -5,17 +5,18 @@
  */
 import { createHash } from 'node:crypto';
 import {
+  lstatSync,
   mkdirSync,
   readdirSync,
-  readFileSync,
   realpathSync,
   renameSync,
   statSync,
   unlinkSync,
   writeFileSync,
 } from 'node:fs';
-import { dirname, join } from 'node:path';
-import { errnoOf } from '../errors.ts';
+import { dirname, isAbsolute, join } from 'node:path';
+import { errnoOf, Git2dbError } from '../errors.ts';
+import { readRegular } from '../regular-file.ts';
 import type { StoreLayout } from './layout.ts';
 
 export interface StoreUser {
@@ -28,10 +29,13 @@ export interface StoreUser {
 export function registerUser(layout: StoreLayout, commonDir: string): void {
   if (layout.root === join(commonDir, 'xet') || ownerOf(layout) === commonDir) return;
   const path = join(layout.users, entryName(commonDir));
-  if (statSync(path, { throwIfNoEntry: false }) !== undefined) return;
+  const text = `${commonDir}\n`;
+  // One that a crash has left empty or torn is written anew.
+  const stat = statSync(path, { throwIfNoEntry: false });
+  if (stat !== undefined && (!stat.isFile() || stat.size === Buffer.byteLength(text))) return;
   mkdirSync(layout.users, { recursive: true });
   const temporary = `${path}.${process.pid}.tmp`;
-  writeFileSync(temporary, `${commonDir}\n`);
+  writeFileSync(temporary, text);
   renameSync(temporary, path);
 }
 
@@ -46,7 +50,7 @@ export function forgetUser(layout: StoreLayout, commonDir: string): boolean {
   }
 }
 
-/** Every repository known to use the store, the one it lies in first. */
+/** Every repository known to use the store, the one it lies in first. Throws REFUSED for an entry that names none. */
 export function listUsers(layout: StoreLayout): StoreUser[] {
   const users: StoreUser[] = [];
   const owner = ownerOf(layout);
@@ -60,10 +64,30 @@ export function listUsers(layout: StoreLayout): StoreUser[] {
   }
   for (const entry of names.sort()) {
     if (entry.endsWith('.tmp')) continue;
-    const commonDir = readFileSync(join(layout.users, entry), 'utf8').replace(/\n$/, '');
-    users.push({ entry, commonDir });
+    const commonDir = readEntry(join(layout.users, entry));
+    if (commonDir !== undefined) users.push({ entry, commonDir });
   }
   return users;
+}
+
+/** Undefined for one that was taken away meanwhile. */
+function readEntry(path: string): string | undefined {
+  let commonDir: string;
+  try {
+    commonDir = readRegular(path, 'REFUSED').toString('utf8').replace(/\n$/, '');
+  } catch (error) {
+    if (errnoOf(error) !== 'ENOENT') throw error;
+    if (lstatSync(path, { throwIfNoEntry: false }) === undefined) return undefined;
+    throw new Git2dbError('REFUSED', `${path} is a link to nothing: remove it`, { data: { path } });
+  }
+  if (isAbsolute(commonDir)) return commonDir;
+  throw new Git2dbError(
+    'REFUSED',
+    `${path} should hold the path of a repository that uses the store, and holds ` +
+      `${JSON.stringify(commonDir.slice(0, 200))}: remove it, and before the next gc use each repository of this store once ` +
+      '("git status" after touching a large file is enough), so that it enters itself',
+    { data: { path } },
+  );
 }
 
 /** The common git directory that the store lies in as `xet`, if it does. */

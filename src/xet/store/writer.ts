@@ -57,7 +57,7 @@ export class StoreWriter {
 
   /** Not registered until `register` or the first thing that is written. Throws STORE_UNSUPPORTED. */
   constructor(store: LocalStore, options: WriterOptions) {
-    store.exists();
+    store.existsOrCan();
     this.#store = store;
     this.#options = options;
     this.#finished = new FinishedXorbs(options.fsync);

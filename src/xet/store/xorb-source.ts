@@ -1,7 +1,8 @@
 /** An open xorb: where each chunk's record lies, and a descriptor to read it through. */
-import { closeSync, fstatSync, openSync } from 'node:fs';
+import { closeSync, fstatSync } from 'node:fs';
 import { FormatError } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
+import { openRegular } from '../regular-file.ts';
 import { CHUNK_HEADER_SIZE } from '../xorb/chunk-record.ts';
 import { decodeFooter, readFooterLength, readRawEnds } from '../xorb/format.ts';
 import { readAt } from './read-at.ts';
@@ -25,7 +26,7 @@ export interface XorbSource {
  * INVALID_XORB. The caller closes it with `closeSource`.
  */
 export function openXorbFile(path: string, xorbHash: Uint8Array): XorbSource {
-  const fd = openSync(path, 'r');
+  const fd = openRegular(path, 'INVALID_XORB');
   try {
     const size = fstatSync(fd).size;
     if (size < 8) throw new FormatError('INVALID_XORB', `${path}: ${size} bytes are no xorb`, size);

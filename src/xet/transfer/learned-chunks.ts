@@ -7,10 +7,11 @@
  * in the order of reading; of two for one chunk the last counts, a piece of one at the end does not. A cache, and
  * not believed: the chunk list of the file must give its hash in the end.
  */
-import { appendFileSync, mkdirSync, readFileSync, rmSync, statSync } from 'node:fs';
+import { mkdirSync, rmSync, statSync } from 'node:fs';
 import { dirname } from 'node:path';
 import { errnoOf } from '../errors.ts';
 import { formatHash, isZeroHash } from '../hash/xet-hash.ts';
+import { appendRegular, readRegular } from '../regular-file.ts';
 import { MAX_XORB_CHUNKS } from '../xorb/format.ts';
 
 const ENTRY = 36;
@@ -86,7 +87,7 @@ export class LearnedChunks {
         // One that has grown beyond all use is begun again.
         if ((statSync(path, { throwIfNoEntry: false })?.size ?? 0) + entries.length > MAX_FILE) rmSync(path);
         mkdirSync(dirname(path), { recursive: true });
-        appendFileSync(path, entries);
+        appendRegular(path, 'INVALID_CATALOG', entries);
       } catch (error) {
         if (errnoOf(error) === undefined) throw error;
       }
@@ -133,7 +134,7 @@ export class LearnedChunks {
     if (this.#root === undefined) return hashes;
     let bytes: Buffer;
     try {
-      bytes = readFileSync(this.#path(this.#root, name));
+      bytes = readRegular(this.#path(this.#root, name), 'INVALID_CATALOG');
     } catch (error) {
       if (errnoOf(error) === undefined) throw error;
       return hashes;

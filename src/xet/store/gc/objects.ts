@@ -1,8 +1,9 @@
 /** The xorbs and shards that lie in a store, as files. */
-import { readdirSync, readFileSync, type Stats, statSync } from 'node:fs';
+import { readdirSync, type Stats, statSync } from 'node:fs';
 import { join } from 'node:path';
 import { errnoOf, FormatError } from '../../errors.ts';
 import { isHashString } from '../../hash/xet-hash.ts';
+import { readRegular } from '../../regular-file.ts';
 import { Shard, shardName } from '../../shard/shard.ts';
 import type { StoreLayout } from '../layout.ts';
 
@@ -83,7 +84,7 @@ export function namesIn(directory: string): string[] {
 
 /** Reads a shard and proves it by its name. Throws the errno of reading, or INVALID_SHARD. */
 export function openShard({ name, path }: Pick<StoredObject, 'name' | 'path'>): Shard {
-  const bytes = readFileSync(path);
+  const bytes = readRegular(path, 'INVALID_SHARD');
   const found = shardName(bytes);
   if (found !== name) {
     throw new FormatError('INVALID_SHARD', `${path} is damaged: its bytes have the hash ${found}`, 0);

@@ -11,7 +11,6 @@ import {
   rmSync,
   statSync,
   utimesSync,
-  writeFileSync,
   writeSync,
 } from 'node:fs';
 import { dirname, join } from 'node:path';
@@ -212,7 +211,6 @@ function flagList({ xorb, flags }: Output): Uint32Array {
 
 /** The mark comes before the xorb: nobody may ever take these chunk boundaries for checked ones. */
 function markIrregular(layout: StoreLayout, name: string, fsync: Fsync): void {
-  mkdirSync(layout.irregular, { recursive: true });
-  writeFileSync(join(layout.irregular, name), '');
+  layout.markIrregular(name);
   if (fsync !== 'none') syncDirectory(layout.irregular);
 }

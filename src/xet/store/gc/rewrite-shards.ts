@@ -3,11 +3,12 @@
  * chunks, and small ones put together. File hashes stay what they are; verification hashes are those of
  * the new terms. A shard that cannot be carried over stays, and so does all it names.
  */
-import { readFileSync, rmSync, statSync, utimesSync } from 'node:fs';
+import { rmSync, statSync, utimesSync } from 'node:fs';
 import { join } from 'node:path';
 import { FormatError, Git2dbError, messageOf } from '../../errors.ts';
 import { verificationHash } from '../../hash/verification.ts';
 import { formatHash, HASH_SIZE, hashesEqual } from '../../hash/xet-hash.ts';
+import { readRegular } from '../../regular-file.ts';
 import { ShardBuilder } from '../../shard/builder.ts';
 import type { FileRecord, Term } from '../../shard/file-info.ts';
 import { Shard, shardName } from '../../shard/shard.ts';
@@ -148,7 +149,7 @@ export class ShardRewriter {
   }
 
   #carry(entry: ShardEntry): void {
-    const shard = Shard.open(readFileSync(entry.object.path));
+    const shard = Shard.open(readRegular(entry.object.path, 'INVALID_SHARD'));
     let files: FileRecord[];
     try {
       files = [...entry.kept].sort((a, b) => a - b).map((index) => this.#translate(shard.fileAt(index)));

@@ -1,12 +1,7 @@
-/**
- * What lives. Every shard is read and proven; of the files it describes those live that something
- * refers to, or whose shard is younger than the grace period. A file that several shards describe
- * keeps one description: the newest that is complete and makes that file. The chunks of the kept
- * descriptions live, and all chunks of young xorbs and of xorbs that a writer relies on.
- */
-import { readFileSync } from 'node:fs';
+import { count } from '../../../count.ts';
 import { Git2dbError, messageOf } from '../../errors.ts';
 import { formatHash } from '../../hash/xet-hash.ts';
+import { readRegular } from '../../regular-file.ts';
 import type { FileRecord } from '../../shard/file-info.ts';
 import { Shard } from '../../shard/shard.ts';
 import type { StoreLayout } from '../layout.ts';
@@ -129,7 +124,7 @@ class Surveyor {
     if (damaged.length > 0) {
       throw new Git2dbError(
         'REFUSED',
-        `${damaged.length} shard(s) cannot be read, so what they need is not known and nothing can be given up; ` +
+        `${count(damaged.length, 'shard')} cannot be read, so what is needed is not known, and nothing can be given up; ` +
           `run \`git2db xet fsck --repair\` first. ${damaged.join('; ')}`,
         { data: { damaged } },
       );
@@ -264,7 +259,7 @@ class Surveyor {
     const missing = new Set<string>();
     for (const { object, kept } of this.#shards) {
       if (kept.size === 0) continue;
-      const shard = Shard.open(readFileSync(object.path));
+      const shard = Shard.open(readRegular(object.path, 'INVALID_SHARD'));
       for (const recordIndex of kept) {
         for (const { xorbHash, start, end } of shard.fileAt(recordIndex).terms) {
           const name = formatHash(xorbHash);

@@ -10,7 +10,7 @@ import type { StoreLayout } from '../layout.ts';
 import { probeLiveness } from '../liveness.ts';
 import { LocalStore } from '../local-store.ts';
 import { StoreWriter, type WriterOptions } from '../writer.ts';
-import { namesIn } from './objects.ts';
+import { namesIn, statOf } from './objects.ts';
 
 const POLL_MS = 50;
 /** Rescued directories stand in each other at most this deep; see recover.ts. */
@@ -26,6 +26,8 @@ export function listWriters(layout: StoreLayout): Set<string> {
 function collect(directory: string, depth: number, names: Set<string>): void {
   for (const entry of namesIn(directory)) {
     if (entry.startsWith('.') || (depth > 0 && !entry.startsWith(RESCUE_PREFIX))) continue;
+    // What is no directory is nobody's.
+    if (statOf(join(directory, entry))?.isDirectory() === false) continue;
     names.add(depth === 0 ? entry : entry.slice(RESCUE_PREFIX.length));
     if (depth < MAX_DEPTH) collect(join(directory, entry), depth + 1, names);
   }
