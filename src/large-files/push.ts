@@ -120,9 +120,9 @@ async function pushGroup(
   options: PushContentOptions,
 ): Promise<PushContentResult> {
   const { remote, env, signal } = options;
-  const url = options.url ?? (await remotes.git.url(remote, 'push'));
+  let { url } = options;
   const found = new Map<string, PushedPointer>();
-  let isOpening = options.dryRun || isHubUrl(url, env);
+  let isOpening = options.dryRun;
   for await (const pushed of pushedPointers(remotes.git.repository, { ...range, env, signal })) {
     const { pointer } = pushed;
     if (pointer.size === 0) continue;
@@ -131,11 +131,13 @@ async function pushGroup(
     if (isOpening || pointer.kind === 'lfs') continue;
     // It is needed now, and answers while git's history is still being read. A failure is told when it is used.
     isOpening = true;
-    remotes.open(remote, 'push', url, range.tips[0]).catch(() => {});
+    url ??= await remotes.git.url(remote, 'push');
+    if (!isHubUrl(url, env)) remotes.open(remote, 'push', url, range.tips[0]).catch(() => {});
   }
   const pointers = await withWholePaths(remotes.git.repository, [...found.values()], { signal });
   if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
   // Awaited here: the remotes are closed when this function is left.
+  url ??= await remotes.git.url(remote, 'push');
   return await new ContentPush(remotes, range.tips[0], options).run(pointers, url);
 }
 
