@@ -2,6 +2,7 @@
  * The checked door of what programs call: JavaScript knows no types, and a text where an object belongs would end
  * somewhere inside, in a TypeError about something else, or be taken for "true".
  */
+import { types } from 'node:util';
 import { Git2dbError } from './xet/errors.ts';
 
 const KINDS = {
@@ -10,9 +11,10 @@ const KINDS = {
   flag: ['true or false', (value) => typeof value === 'boolean'],
   function: ['a function', (value) => typeof value === 'function'],
   null: ['null', (value) => value === null],
-  date: ['a Date', (value) => value instanceof Date],
-  signal: ['an AbortSignal', (value) => value instanceof AbortSignal],
-  bytes: ['a Uint8Array', (value) => value instanceof Uint8Array],
+  // By what they are, not by whose class: a test environment has classes of its own.
+  date: ['a Date', types.isDate],
+  signal: ['an AbortSignal', isSignal],
+  bytes: ['a Uint8Array', isBytes],
   array: ['an array', (value) => Array.isArray(value)],
   objects: ['an array of objects', (value) => isListOf(value, isObject)],
   iterable: ['something to iterate over', isIterable],
@@ -136,8 +138,14 @@ function isText(value: unknown): boolean {
   return typeof value === 'string';
 }
 
+function isSignal(value: unknown): boolean {
+  if (typeof value !== 'object' || value === null) return false;
+  const { aborted, addEventListener } = value as Partial<AbortSignal>;
+  return typeof aborted === 'boolean' && typeof addEventListener === 'function';
+}
+
 function isBytes(value: unknown): boolean {
-  return value instanceof Uint8Array;
+  return types.isUint8Array(value);
 }
 
 function isListOf(value: unknown, isOne: (each: unknown) => boolean): boolean {

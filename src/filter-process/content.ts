@@ -47,7 +47,7 @@ export class Content {
   }
 
   #enter(store: LocalStore): void {
-    if (this.#entered.has(store) || !store.exists()) return;
+    if (this.#entered.has(store) || !store.existsOrCan()) return;
     try {
       registerUser(store.layout, this.config.repository.commonDir);
     } catch (error) {

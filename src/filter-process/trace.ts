@@ -37,8 +37,9 @@ export function quotePath(path: Uint8Array): string {
   return `"${quoted}"`;
 }
 
+// Also what turns the direction of text around, or ends a line: a terminal would show another name.
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what is looked for
-const UNPRINTABLE = /[\u0000-\u001f"\\\u007f-\u009f]/;
+const UNPRINTABLE = /[\u0000-\u001f"\\\u007f-\u009f\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 
 const ESCAPES: Readonly<Record<number, string>> = {
   9: '\\t',

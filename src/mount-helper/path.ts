@@ -40,17 +40,22 @@ export function realPath(path: Buffer): Buffer {
   return realpathSync.native(path, { encoding: 'buffer' });
 }
 
+/** What turns the direction of text around, or ends a line: a terminal would show another name. */
+const MISLEADING = /[\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
+
 /** For messages: in one line, as bash takes it back. */
 export function showPath(path: Buffer): string {
   const text = path.toString();
   const isText = Buffer.from(text).equals(path);
-  if (isText && /^[^\p{Cc}'"\\$` *?]+$/u.test(text)) return text;
-  if (isText && !/[\p{Cc}'\\]/u.test(text)) return `'${text}'`;
+  const isSafe = isText && !MISLEADING.test(text);
+  if (isSafe && /^[^\p{Cc}'"\\$` *?]+$/u.test(text)) return text;
+  if (isSafe && !/[\p{Cc}'\\]/u.test(text)) return `'${text}'`;
   const escaped = [...(isText ? text : path.toString('latin1'))].map((char) => {
     const code = char.codePointAt(0)!;
     if (code < 0x20 || code === 0x7f || (!isText && code > 0x7f)) {
       return `\\x${code.toString(16).padStart(2, '0')}`;
     }
+    if (MISLEADING.test(char)) return `\\u${code.toString(16)}`;
     return char === "'" || char === '\\' ? `\\${char}` : char;
   });
   return `$'${escaped.join('')}'`;

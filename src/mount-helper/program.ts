@@ -38,9 +38,11 @@ export async function runProgram(words: readonly Buffer[], host: Host): Promise<
     logLevel: undefined,
     logFile: undefined,
   });
+  let json = asksForJson(words);
   try {
     const line = parseCommandLine(words);
     const { flags } = line;
+    json = flags.has('json');
     if (flags.has('help')) return await printManual(line, report);
     if (flags.has('version')) return await printVersion(report);
     report = new Report({
@@ -52,17 +54,29 @@ export async function runProgram(words: readonly Buffer[], host: Host): Promise<
     });
     return await ACTIONS[line.command.name]!({ ...line, report, json: flags.has('json'), host });
   } catch (error) {
-    return describeFailure(error, report);
+    return describeFailure(error, report, json);
   }
 }
 
-function describeFailure(error: unknown, report: Report): number {
-  const code = exitCodeOf(error);
-  const isBug = code === EXIT_UNEXPECTED && (error as { code?: unknown }).code === undefined;
+/** For a command line that is not understood. */
+function asksForJson(words: readonly Buffer[]): boolean {
+  const texts = words.map(String);
+  const end = texts.indexOf('--');
+  return texts.slice(0, end < 0 ? texts.length : end).includes('--json');
+}
+
+/** With `json` the failure is a document, too (docs/exit-codes.md). */
+function describeFailure(error: unknown, report: Report, json: boolean): number {
+  const exitCode = exitCodeOf(error);
+  const { code } = error as { code?: unknown };
+  const isBug = exitCode === EXIT_UNEXPECTED && code === undefined;
   const message = messageOf(error).replaceAll('\n', ' ');
   if (isBug && error instanceof Error) report.detail(error.stack ?? '');
-  report.error(isBug ? `unexpected failure: ${message} (--verbose tells more)` : message);
-  return code;
+  const said = isBug ? `unexpected failure: ${message} (--verbose tells more)` : message;
+  if (json)
+    report.jsonError({ error: { code: typeof code === 'string' ? code : null, exitCode, message: said } });
+  report.error(said);
+  return exitCode;
 }
 
 type Action = (context: Context) => Promise<number>;

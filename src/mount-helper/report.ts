@@ -25,6 +25,7 @@ export interface ReportSettings {
 export class Report {
   readonly #settings: ReportSettings;
   #logIsLost = false;
+  #hasData = false;
 
   constructor(settings: ReportSettings) {
     this.#settings = settings;
@@ -32,11 +33,17 @@ export class Report {
 
   /** What was asked for. */
   data(text: string): void {
+    this.#hasData = true;
     this.#settings.stdout.write(`${text}\n`);
   }
 
   json(document: unknown): void {
     this.data(JSON.stringify(document, null, 2));
+  }
+
+  /** The document of a command that failed; one that has given its own before has given enough. */
+  jsonError(document: unknown): void {
+    if (!this.#hasData) this.json(document);
   }
 
   /** `--quiet` leaves it out. */

@@ -510,6 +510,7 @@ test('a path is shown as it is, or quoted where it would mislead', (t) => {
   t.is(quotePath(Buffer.from('a\tb\nc"d\\e\r')), '"a\\tb\\nc\\"d\\\\e\\r"');
   t.is(quotePath(Buffer.of(0x61, 0xff, 0x1b)), '"a\\377\\033"');
   t.is(quotePath(Buffer.from('')), '""');
+  t.is(quotePath(Buffer.from('gpj.\u202eexe')), '"gpj.\\342\\200\\256exe"');
 });
 
 // Real pipes

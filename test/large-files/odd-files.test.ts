@@ -154,5 +154,8 @@ test('a store’s path that is a file, or leads through one, is one message with
           'Remove it, or choose another place with `git config xet.store DIR`\n',
       );
     }
+    rmSync(sandbox.path('a/one.bin'), { force: true });
+    const checkout = await sandbox.git(['checkout', 'one.bin'], { cwd: 'a', okStatus: [128] });
+    t.regex(String(checkout.stderr), /one\.bin.*there can be no store in .*git config xet\.store DIR/);
   }
 });

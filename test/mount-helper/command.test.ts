@@ -126,6 +126,22 @@ const real = mayMount ? test.serial : test.serial.skip;
 const title = (text: string) => (mayMount ? text : `${text} (skipped: takes the right to mount)`);
 const mountOn = (merged: string) => findMount(readMountTable(), Buffer.from(merged));
 
+test('with --json a failure is one document, too', (t) => {
+  const { merged } = sandbox(t);
+  for (const words of [
+    ['--json', '-o', `lowerdir=${merged}/missing`, merged],
+    ['--json', '--backend', 'none', '-o', 'lowerdir=/', merged],
+    ['umount', '--json'],
+  ]) {
+    const { status, stdout, stderr } = run(words);
+    t.not(status, EXIT_OK);
+    const { error } = JSON.parse(stdout) as { error: { code: string; exitCode: number; message: string } };
+    t.is(error.exitCode, status ?? -1);
+    t.regex(error.code, /^[A-Z_]+$/);
+    t.is(stderr, `git2db-mount: ${error.message}\n`);
+  }
+});
+
 real(title('mounts, lists and unmounts, with relative paths and JSON'), (t) => {
   const { folder, merged } = sandbox(t);
   const relative = 'lowerdir=lower,upperdir=upper,workdir=./work';

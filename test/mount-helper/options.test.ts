@@ -316,6 +316,7 @@ test('paths are joined and taken apart as bytes', (t) => {
 test('a path is shown in one line that a shell takes back', (t) => {
   t.is(showPath(bytes('/plain/päth')), '/plain/päth');
   t.is(showPath(bytes('/with space')), "'/with space'");
+  t.is(showPath(bytes('/gpj.\u202eexe')), "$'/gpj.\\u202eexe'");
   t.is(showPath(bytes("/it's")), "$'/it\\'s'");
   t.is(showPath(bytes('/a\nb')), "$'/a\\x0ab'");
   t.is(showPath(Buffer.from([0x2f, 0xff])), "$'/\\xff'");
