@@ -223,4 +223,6 @@ test.serial('a layer that may have been cut short by a crash is made again', asy
   t.is(after.mode, before.mode);
   t.is(await sandbox.gitIn(made.path, 'diff-files', '--name-only'), '');
   t.is(await sandbox.gitIn(made.path, 'status', '--porcelain'), '');
+  await agent.remove(made.id);
+  t.is(layersOf(sandbox).length, 0);
 });
