@@ -53,13 +53,11 @@ function writeSome(fd: number, bytes: Buffer): number {
 /** Ends the run, unless that would end a mount. */
 function leave(code: number): void {
   if (serving?.isServing) unsaid ??= code;
-  else exit(code);
+  else process.exit(code);
 }
 
-function exit(code: number): never {
-  shell?.release(code);
-  process.exit(code);
-}
+// However this process ends: also by an end of the mount that comes before the command's.
+process.on('exit', (code) => shell?.release(code));
 
 function stopped(): Promise<void> {
   return new Promise((resolve) => {
@@ -76,7 +74,7 @@ runProgram(readArguments(), {
   serveHere: beginning && (async (request, logFile) => (await beginning).serve(request, logFile)),
 }).then((code) => {
   // All is written, and what a library may have left open need not be waited for.
-  if (!serving?.isServing) return exit(code);
+  if (!serving?.isServing) process.exit(code);
   serving.detach();
   // Whoever asked for the mount is gone: nobody knows of it.
   if (shell?.release(unsaid ?? code) !== true) serving.end();

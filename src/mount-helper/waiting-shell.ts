@@ -8,19 +8,24 @@ const VARIABLE = 'GIT2DB_STATUS_FD';
 
 export class WaitingShell {
   readonly #fd: number;
+  #isReleased = false;
 
   constructor(fd: number) {
     this.#fd = fd;
   }
 
-  /** Lets the shell end with the exit status `code`. False when it has ended by itself. */
+  /** Lets the shell end with the exit status `code`, the first time. False when it has ended by itself. */
   release(code: number): boolean {
+    // The number of the descriptor may be another file's by now.
+    if (this.#isReleased) return true;
+    this.#isReleased = true;
     try {
       writeSync(this.#fd, String(code));
-      closeSync(this.#fd);
       return true;
     } catch {
       return false;
+    } finally {
+      closeSync(this.#fd);
     }
   }
 }

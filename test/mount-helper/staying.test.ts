@@ -1,9 +1,21 @@
 /** The program by itself, as people run it: the process that mounts by FUSE stays as the server, and the shell goes. */
-import { spawn } from 'node:child_process';
+import { execFileSync, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { closeSync, openSync, readFileSync, readlinkSync } from 'node:fs';
+import {
+  closeSync,
+  constants,
+  mkdtempSync,
+  openSync,
+  readFileSync,
+  readlinkSync,
+  readSync,
+  rmSync,
+} from 'node:fs';
+import { tmpdir } from 'node:os';
 import { join } from 'node:path';
+import test from 'ava';
 import { flock, LOCK_EX, LOCK_NB } from '../../src/mount-helper/system/libc.ts';
+import { WaitingShell } from '../../src/mount-helper/waiting-shell.ts';
 import { bytes } from './helpers/driver.ts';
 import { isRunning, listedMount, recordFiles, until } from './helpers/mount-list.ts';
 import { hostCalls, type MountSandbox, mountsAt, runCommand } from './helpers/mount-sandbox.ts';
@@ -14,6 +26,24 @@ import { mountTest } from './helpers/suite.ts';
 const LAYERS = { lowers: [{ file: 'below\n' }] };
 const isFuse = ({ backend }: Subject) => backend === 'fuse';
 const USAGE = 2;
+
+test('the shell is told once, and no other file that has its descriptor afterwards', (t) => {
+  const folder = mkdtempSync(join(tmpdir(), 'git2db-shell-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  execFileSync('mkfifo', [join(folder, 'pipe')]);
+  const pipe = openSync(join(folder, 'pipe'), constants.O_RDWR | constants.O_NONBLOCK);
+  const reader = openSync(join(folder, 'pipe'), constants.O_RDONLY | constants.O_NONBLOCK);
+  const shell = new WaitingShell(pipe);
+  t.true(shell.release(7));
+  const next = openSync(join(folder, 'file'), 'w');
+  t.is(next, pipe, 'the lowest number that is free');
+  t.true(shell.release(8));
+  const said = Buffer.alloc(10);
+  t.is(said.toString('latin1', 0, readSync(reader, said)), '7');
+  closeSync(reader);
+  closeSync(next);
+  t.is(readFileSync(join(folder, 'file'), 'utf8'), '');
+});
 
 /** The command as it is typed, behind what makes it that of the subject's user. */
 function typed(sandbox: MountSandbox, words: readonly string[] = []): string[] {

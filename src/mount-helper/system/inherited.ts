@@ -3,16 +3,18 @@ import { closeSync, readdirSync, readFileSync } from 'node:fs';
 
 const O_CLOEXEC = 0o2000000;
 
+/** Below it Node sets that flag also on what it finds when it starts, and there is what we were given on purpose. */
+const FIRST = 17;
+
 /**
- * Closes those above the standard streams, for a process that outlives its command: a lock or a pipe of the caller's
- * would stay with it. They are told from our own by that flag, which Node sets on all that it opens; of those that it
- * finds when it starts it sets it on the lowest sixteen.
+ * Closes those from 17 on, for a process that outlives its command: a lock or a pipe of the caller's would stay with
+ * it. They are told from our own by the flag close-on-exec, which Node sets on all that it opens.
  */
 export function closeInherited(): void {
   try {
     for (const name of readdirSync('/proc/self/fd')) {
       const fd = Number(name);
-      if (fd > 2 && isKeptOnExec(fd)) closeSync(fd);
+      if (fd >= FIRST && isKeptOnExec(fd)) closeSync(fd);
     }
   } catch {
     // Without /proc they stay, as they do with any other program.
