@@ -8,7 +8,6 @@
  * changed, the next question goes to a new process. Idle processes end by themselves and never keep
  * this one alive.
  */
-
 import { availableParallelism } from 'node:os';
 import { guardMethods } from '../arguments.ts';
 import { BatchEnded, type BatchMode, BatchProcess } from './batch-process.ts';

@@ -1,3 +1,7 @@
+/**
+ * Repositories that were not begun with git2db: which large blobs git holds whole, and pointers that other
+ * programs wrote. History is never rewritten: others rely on the names of commits.
+ */
 import { checkAttributes } from '../git/attributes.ts';
 import { type ListedBlob, withWholePaths } from '../git/listed-paths.ts';
 import { batched, splitRecords } from '../git/records.ts';

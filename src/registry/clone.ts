@@ -8,7 +8,6 @@
  * and the others get it. The repository is made in a directory of its own and appears, complete, by one
  * rename together with its entry in the metadata.
  */
-
 import { existsSync } from 'node:fs';
 import { dirname, join } from 'node:path';
 import { checkArguments } from '../arguments.ts';

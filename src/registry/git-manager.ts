@@ -2,7 +2,6 @@
  * Process-wide services: slots for concurrent work, the operations under way, and caches of what is
  * costly. A manager keeps no process alive and needs no closing; `await using` ends its git processes early.
  */
-
 import { guardMethods } from '../arguments.ts';
 import { repositoryAt } from '../git/repository.ts';
 import { Git2dbError } from '../xet/errors.ts';

@@ -6,7 +6,6 @@
  *     const id = await db.clone('https://host/org/model').name('org/model').exec();
  *     const handle = await db.repo(id);
  */
-
 import { checkArguments, guardMethods } from '../arguments.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { applyDraft } from './apply-draft.ts';

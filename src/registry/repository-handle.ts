@@ -2,7 +2,6 @@
  * All operations on one repository, or on one of its worktrees: the place a handle was made for is the
  * operand of each of them. Facets are made when they are first asked for.
  */
-
 import { checkArguments, guardMethods } from '../arguments.ts';
 import type { ObjectPool } from '../git/object-pool.ts';
 import type { GitResult } from '../git/runner.ts';

@@ -8,7 +8,6 @@
  * was first wins, and this one fails with CONFLICT, having taken back what it did. Who asks for the list has looked
  * at all entries. Either way nobody sees a part of it.
  */
-
 import { rm } from 'node:fs/promises';
 import { guardMethods } from '../arguments.ts';
 import { Git2dbError } from '../xet/errors.ts';

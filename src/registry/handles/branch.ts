@@ -1,5 +1,4 @@
 /** Branches by their short names (`topic/x`). */
-
 import { guardMethods } from '../../arguments.ts';
 import { checkRemoteName, fullRefName } from '../../git/ref-name.ts';
 import type { Git2dbError } from '../../xet/errors.ts';

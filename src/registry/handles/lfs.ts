@@ -3,7 +3,6 @@
  * has fetched them, and among the chunks of the store when we have; each is checked against its SHA-256 before
  * anybody gets it.
  */
-
 import { createHash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { join } from 'node:path';

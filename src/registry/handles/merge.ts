@@ -1,5 +1,4 @@
 /** Merges a commit into the branch of this work tree, and nothing but that branch moves. */
-
 import { guarded } from '../../arguments.ts';
 import { checkRevision } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';

@@ -1,5 +1,4 @@
 /** Puts the commits of this branch onto another commit. */
-
 import { guarded } from '../../arguments.ts';
 import { checkRevision, fullRefName } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';

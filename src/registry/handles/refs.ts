@@ -1,5 +1,4 @@
 /** Refs by their full names. What a name leads to is always asked of git, and never remembered. */
-
 import { checkArguments, guardMethods } from '../../arguments.ts';
 import { checkFullRefName, checkRevision } from '../../git/ref-name.ts';
 import { ReferenceError_ } from '../errors.ts';

@@ -1,5 +1,4 @@
 /** The remotes of a repository, and all that goes over the network. */
-
 import { checkFields, guardMethods } from '../../arguments.ts';
 import { checkRemoteName, fullRefName, whyNoRefName } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';

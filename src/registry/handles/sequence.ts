@@ -1,5 +1,4 @@
 /** Cherry-picks and reverts: the changes of single commits, forward or back, as new commits on this branch. */
-
 import { guarded } from '../../arguments.ts';
 import { checkRevision } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';

@@ -1,5 +1,4 @@
 /** The index of one work tree. Paths are names of files or directories, never patterns, unless asked for. */
-
 import { guardMethods } from '../../arguments.ts';
 import { PATHS_FROM_INPUT, type PathText, pathInput, pathText, type TreePath } from '../../git/tree-path.ts';
 import { Git2dbError } from '../../xet/errors.ts';

@@ -1,5 +1,4 @@
 /** Tags by their short names: light ones (a ref alone), annotated and signed ones (an object with a message). */
-
 import { guardMethods } from '../../arguments.ts';
 import { fullRefName } from '../../git/ref-name.ts';
 import { Git2dbError } from '../../xet/errors.ts';

@@ -1,5 +1,4 @@
 /** The worktrees of a handle's repository: `handle.worktree()`. */
-
 import { guardMethods } from '../../arguments.ts';
 import { Git2dbError } from '../../xet/errors.ts';
 import type { RegistryConfig } from '../config.ts';

@@ -2,7 +2,6 @@
  * The large files of one repository: `handle.xet` for `filter=xet`, `handle.lfs` for what Git LFS left in
  * history. What runs is src/large-files.
  */
-
 import { accessSync, constants } from 'node:fs';
 import { join } from 'node:path';
 import { guardMethods } from '../../arguments.ts';

@@ -1,3 +1,8 @@
+/**
+ * The file `catalog/HEAD`, which names the tables that count. Text:
+ *
+ *     git2db catalog 1 <LF> { table <sha256> <chunks> <files> <LF> }      older tables first
+ */
 import { join } from 'node:path';
 import { errnoOf } from '../errors.ts';
 import { readRegular } from '../regular-file.ts';

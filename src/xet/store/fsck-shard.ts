@@ -1,3 +1,10 @@
+/**
+ * Shards: is one what its name says, and if not, which of its records can still be proven?
+ *
+ * Every record carries its own proof: a xorb record the Merkle root of its chunk list, a file record
+ * the file hash of the chunks it names. All records are 48 bytes and stand at multiples of 48, so a
+ * damaged shard is carved: at each place something is tried, and what proves itself is kept.
+ */
 import { FormatError } from '../errors.ts';
 import { fileHash } from '../hash/merkle.ts';
 import { verificationHash } from '../hash/verification.ts';

@@ -1,3 +1,9 @@
+/**
+ * What lives. Every shard is read and proven; of the files it describes those live that something
+ * refers to, or whose shard is younger than the grace period. A file that several shards describe
+ * keeps one description: the newest that is complete and makes that file. The chunks of the kept
+ * descriptions live, and all chunks of young xorbs and of xorbs that a writer relies on.
+ */
 import { count } from '../../../count.ts';
 import { Git2dbError, messageOf } from '../../errors.ts';
 import { formatHash } from '../../hash/xet-hash.ts';
