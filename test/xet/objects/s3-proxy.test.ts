@@ -26,10 +26,11 @@ async function listen(t: ExecutionContext, server: Server): Promise<number> {
   return (server.address() as AddressInfo).port;
 }
 
-async function open(endpoint: string, http: HttpSettings): Promise<S3Objects> {
+/** `retries`: as ever for what has to succeed, since the service may be busy; none where a refusal is waited for. */
+async function open(endpoint: string, http: HttpSettings, retries?: number): Promise<S3Objects> {
   const s3 = await startS3();
   const url = `s3://${await s3.createBucket()}/some prefix?endpoint=${encodeURIComponent(endpoint)}`;
-  return openS3(url, { credentials: s3.credentials, http, retries: 0 });
+  return openS3(url, { credentials: s3.credentials, http, ...(retries === undefined ? {} : { retries }) });
 }
 
 /** The service behind TLS, whose certificate no system knows. */
@@ -97,7 +98,7 @@ run('a bucket behind a certificate of the house is read with its authority, and 
   const trusting = await open(url, { ca });
   t.true(await trusting.putIfAbsent('x', bodyOf(Buffer.from('content'))));
   t.is((await trusting.head('x'))?.size, 7);
-  const strict = await open(url, {});
+  const strict = await open(url, {}, 0);
   await t.throwsAsync(strict.head('x'), { instanceOf: Git2dbError });
   const careless = await open(url, { verifyTls: false });
   t.is(await careless.head('x'), undefined);
@@ -124,7 +125,7 @@ run(
       [endpoint, { proxy: 'socks5://127.0.0.1:1' }, 'INVALID_CONFIG', /NO_PROXY/],
     ];
     for (const [target, http, code, words] of cases) {
-      const objects = await open(target, http);
+      const objects = await open(target, http, 0);
       const error = await t.throwsAsync<Git2dbError>(objects.readWhole('format', { limit: 10 }), {
         instanceOf: Git2dbError,
       });
