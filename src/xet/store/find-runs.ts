@@ -33,7 +33,10 @@ export async function findRuns(
   const count = Math.floor(hashes.length / HASH_SIZE);
   for (let at = 0; at < count; ) {
     throwIfAborted(signal);
-    const run = await longestRun(hashes, at, sources);
+    const found = sources.find(HASH_SIZE * at);
+    // Mostly there are none: nothing is waited for then, ten thousand times.
+    const places = found instanceof Promise ? await found : found;
+    const run = places.length === 0 ? undefined : await longestRun(hashes, at, places, sources);
     if (run === undefined) {
       at++;
       continue;
@@ -51,10 +54,10 @@ const MAX_PLACES = 16;
 async function longestRun(
   hashes: Uint8Array,
   at: number,
-  { find, open }: RunSources,
+  places: readonly ChunkPlace[],
+  { open }: RunSources,
 ): Promise<ChunkRun | undefined> {
   let best: ChunkRun | undefined;
-  const places = await find(HASH_SIZE * at);
   for (const { xorb, index } of places.slice(0, MAX_PLACES)) {
     const listed = await open(xorb);
     if (listed === undefined) continue;

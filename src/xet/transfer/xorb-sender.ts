@@ -66,9 +66,13 @@ export class XorbSender implements Packer {
     this.#open = undefined;
     if (packed === undefined) return;
     const uploads = this.#registration.addXorb(packed);
+    // Many stores only find out when they have got it. It is asked while those before it are on their way.
+    const { signal } = this.#options;
+    const isThere = this.#remote.hasXorb(packed.footer.xorbHash, { signal });
+    isThere.catch(() => {});
     await this.#limit.acquire();
-    this.#options.signal.throwIfAborted();
-    const upload = this.#upload(packed);
+    signal.throwIfAborted();
+    const upload = this.#upload(packed, isThere);
     // Looked at when the batch is registered; here only so that it is not called unhandled.
     const ended = upload.catch(this.#options.onFailure);
     this.#uploading.add(ended);
@@ -81,7 +85,7 @@ export class XorbSender implements Packer {
     await Promise.allSettled(this.#uploading);
   }
 
-  async #upload(packed: PackedXorb): Promise<void> {
+  async #upload(packed: PackedXorb, isThere: Promise<boolean>): Promise<void> {
     let sent = 0;
     let failed = false;
     const { signal } = this.#options;
@@ -91,9 +95,7 @@ export class XorbSender implements Packer {
         sent += bytes;
         this.#ledger.moved(bytes);
       }, areVerified);
-      // Many stores only find out when they have got it.
-      const isThere = await this.#remote.hasXorb(packed.footer.xorbHash, { signal });
-      if (!isThere) await this.#remote.putXorb(upload, { signal });
+      if (!(await isThere)) await this.#remote.putXorb(upload, { signal });
       this.#ledger.advance(packed.rawBytes);
     } catch (error) {
       // A store that verifies does not know whose fault it is.
