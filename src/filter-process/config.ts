@@ -41,8 +41,8 @@ const KEYS =
   '^(xet\\.|lfs\\.(url|storage|fetchinclude|fetchexclude)$|remote\\..*\\.(url|xeturl|lfsurl)$|' +
   'url\\..*\\.insteadof$|extensions\\.objectformat$)';
 
-/** Throws NOT_A_REPOSITORY or INVALID_CONFIG. */
-export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterConfig {
+/** Throws NOT_A_REPOSITORY or INVALID_CONFIG. `read`: all that is in force in `cwd`, where it was read a moment ago. */
+export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv, read?: GitConfig): FilterConfig {
   const repository = findRepository(cwd, env);
   if (repository === undefined) {
     throw new Git2dbError(
@@ -50,7 +50,7 @@ export function loadFilterConfig(cwd: string, env: NodeJS.ProcessEnv): FilterCon
       `${cwd} is in no git repository, so there is no store; go into one first`,
     );
   }
-  const config = GitConfig.load(cwd, KEYS, { env });
+  const config = read ?? GitConfig.load(cwd, KEYS, { env });
   const storeDir = storeDirectory(config, repository.commonDir, env);
   return {
     repository,
@@ -139,12 +139,13 @@ function fetching(config: GitConfig, repository: RepositoryPaths): FilterConfig[
   const urls = () => remoteUrls(config).filter((url) => localRepository(url, repository) === undefined);
   const hasXetPlace = once(
     () =>
-      config.entries().some(({ key, value }) => value && (key === 'xet.remote' || key.endsWith('.xeturl'))) ||
+      config.entries().some(({ key, value }) => value && /^(?:xet\.remote|remote\..*\.xeturl)$/s.test(key)) ||
       urls().some((url) => /^https?:/i.test(url) || isRewritten(config, url)) ||
       (repository.workTree !== undefined && existsSync(join(repository.workTree, '.gitxet'))),
   );
   const hasLfsServer = once(
-    () => config.entries().some(({ key }) => /(?:^lfs\.url|\.lfsurl)$/.test(key)) || urls().length > 0,
+    () =>
+      config.entries().some(({ key }) => /^(?:lfs\.url|remote\..*\.lfsurl)$/s.test(key)) || urls().length > 0,
   );
   return (kind) => isWanted && (hasXetPlace() || (kind === 'lfs' && hasLfsServer()));
 }
@@ -153,7 +154,9 @@ function fetching(config: GitConfig, repository: RepositoryPaths): FilterConfig[
 function isRewritten(config: GitConfig, url: string): boolean {
   return config
     .entries()
-    .some(({ key, value }) => key.startsWith('url.') && value !== undefined && url.startsWith(value));
+    .some(
+      ({ key, value }) => /^url\..*\.insteadof$/s.test(key) && value !== undefined && url.startsWith(value),
+    );
 }
 
 function remoteUrls(config: GitConfig): string[] {

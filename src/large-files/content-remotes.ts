@@ -32,6 +32,8 @@ import { listTrusted } from './trusted-places.ts';
 import type { Place } from './work-tree.ts';
 
 export interface ContentRemotesOptions extends Place {
+  /** What was read of the same place a moment ago, where it was. */
+  readonly git?: GitRemotes | undefined;
   /** Whether git may ask the user for a password. */
   readonly mayPrompt: boolean;
   /** Ask no server anything: a choice that depends on one is left open. */
@@ -62,7 +64,7 @@ export class ContentRemotes implements AsyncDisposable {
   /** Throws NOT_A_REPOSITORY. */
   constructor(options: ContentRemotesOptions) {
     this.#options = options;
-    this.git = GitRemotes.load(options);
+    this.git = options.git ?? GitRemotes.load(options);
     this.#trusted = new Set(listTrusted(options.env));
   }
 
@@ -294,6 +296,13 @@ export class ContentRemotes implements AsyncDisposable {
     }
     await this.#http?.close();
   }
+}
+
+/** For who is about to open a remote at one of these URLs or settings, and has git look for something before. */
+export function preloadFor(urls: readonly (string | undefined)[]): void {
+  if (!urls.some((url) => url !== undefined && /^https?:/i.test(url))) return;
+  HttpClient.preload();
+  import('../xet/cas/client.ts').catch(() => {});
 }
 
 /** As it stands where it is no escaped text: a lone % is one, too. */

@@ -53,13 +53,13 @@ export interface FetchContentResult {
 /** No other remote would help. */
 const OURS: ReadonlySet<ErrorCode> = new Set(['STORE_UNWRITABLE', 'STORE_UNSUPPORTED', 'DISK_FULL']);
 
-/** A file that fails fails alone. Throws an AbortError, and what makes our own store unusable. */
+/** `remotes`: of the place in `options`. A file that fails fails alone. Throws an AbortError, and what makes our own store unusable. */
 export async function fetchContent(
   remotes: ContentRemotes,
   wanted: readonly WantedContent[],
   options: FetchContentOptions,
 ): Promise<FetchContentResult> {
-  const config = loadFilterConfig(options.cwd, options.env);
+  const config = loadFilterConfig(options.cwd, options.env, remotes.git.config);
   useBlake3(config.kernels.blake3);
   const names = options.from ?? (await remotes.git.inOrder());
   const run = new ContentFetch(remotes, config, names, options);

@@ -7,17 +7,16 @@ import { ObjectReader } from '../git/cat-file.ts';
 import { withWholePaths } from '../git/listed-paths.ts';
 import { PathPatterns } from '../git/path-patterns.ts';
 import { splitZ } from '../git/records.ts';
-import type { RepositoryPaths } from '../git/repository.ts';
 import { git, gitText } from '../git/runner.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { parseHash } from '../xet/hash/xet-hash.ts';
 import { POINTER_MAX, sniffPointer } from '../xet/pointer/sniff.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import type { TransferEvent } from '../xet/transfer/transfer.ts';
-import { ContentRemotes } from './content-remotes.ts';
+import { ContentRemotes, preloadFor } from './content-remotes.ts';
 import { type ContentOutcome, fetchContent } from './fetch-content.ts';
 import { recentRule, recentTrees } from './fetch-recent.ts';
-import { GitRemotes } from './git-remotes.ts';
+import type { GitRemotes } from './git-remotes.ts';
 import { completeObjects, type PushedPointer, pushedPointers } from './pushed-pointers.ts';
 import type { Place } from './work-tree.ts';
 
@@ -59,6 +58,7 @@ export interface FetchResult {
 export async function fetch(options: FetchOptions): Promise<FetchResult> {
   await using remotes = new ContentRemotes(options);
   const { repository } = remotes.git;
+  if (!options.dryRun) preloadFor(remotes.git.places(options.remote));
   const found = new Map<string, PushedPointer>();
   const treeishes: string[] = [];
   // What is left out is said by the commit that is fetched.
@@ -67,7 +67,7 @@ export async function fetch(options: FetchOptions): Promise<FetchResult> {
     if (treeish !== undefined) treeishes.push(treeish);
     const patterns = await patternsOf(remotes, treeish, options);
     const selected: PushedPointer[] = [];
-    for await (const one of selectPointers(repository, part)) selected.push(one);
+    for await (const one of selectPointers(remotes.git, part)) selected.push(one);
     // Patterns are for whole names.
     for (const one of await withWholePaths(repository, selected, options)) {
       const { pointer } = one;
@@ -78,7 +78,7 @@ export async function fetch(options: FetchOptions): Promise<FetchResult> {
   }
   const pointers = [...found.values()];
   const wanted = pointers.map(({ pointer }) => contentOf(pointer));
-  if (options.dryRun) return { files: lookUp(pointers, options), wireBytes: 0 };
+  if (options.dryRun) return { files: lookUp(remotes.git, pointers, options), wireBytes: 0 };
   const { cwd, env, warn, signal, onProgress, remote } = options;
   const from = remote === undefined ? undefined : [remote];
   const { files, wireBytes } = await fetchContent(remotes, wanted, {
@@ -115,8 +115,12 @@ async function patternsOf(
   return new PathPatterns([], []);
 }
 
-function lookUp(pointers: readonly PushedPointer[], { cwd, env }: FetchOptions): FetchedFile[] {
-  const local = new LocalStore(loadFilterConfig(cwd, env).storeDir);
+function lookUp(
+  git: GitRemotes,
+  pointers: readonly PushedPointer[],
+  { cwd, env }: FetchOptions,
+): FetchedFile[] {
+  const local = new LocalStore(loadFilterConfig(cwd, env, git.config).storeDir);
   try {
     local.existsOrCan();
     return pointers.map(({ path, pointer }) => {
@@ -138,37 +142,34 @@ function contentOf(pointer: PushedPointer['pointer']) {
     : ({ kind: 'xet', hash: pointer.hash, size: pointer.size } as const);
 }
 
-async function* selectPointers(
-  repository: RepositoryPaths,
-  options: FetchOptions,
-): AsyncIterable<PushedPointer> {
+async function* selectPointers(git: GitRemotes, options: FetchOptions): AsyncIterable<PushedPointer> {
+  const { repository, config } = git;
   const { refs, all, recent, recentDays, remote, signal } = options;
   if (all) {
     const tips = refs.length > 0 ? await resolveAll(refs, '', options) : await allTips(options);
-    yield* pushedPointers(repository, { tips, boundaries: [], signal });
+    yield* pushedPointers(repository, { tips, boundaries: [], config, signal });
     return;
   }
-  if (refs.length === 0 && repository.workTree !== undefined) yield* indexPointers(repository, options);
+  if (refs.length === 0 && repository.workTree !== undefined) yield* indexPointers(git, options);
   const named = refs.length > 0 ? refs : repository.workTree === undefined ? ['HEAD'] : [];
   const trees = await resolveAll(named, '^{tree}', options);
   if (recent || recentDays !== undefined) {
     const rule = recentRule(options);
-    const remotes = GitRemotes.load(options);
-    const own = remote === undefined ? remotes.names() : [remote];
+    const own = remote === undefined ? git.names() : [remote];
     trees.push(
       ...(await recentTrees({ ...rule, refsDays: recentDays ?? rule.refsDays }, options, {
         named: await resolveAll(refs.length > 0 ? refs : ['HEAD'], '^{commit}', options),
-        remotePatterns: own.flatMap((name) => remotes.trackingPatterns(name)),
+        remotePatterns: own.flatMap((name) => git.trackingPatterns(name)),
         signal,
       })),
     );
   }
-  yield* pushedPointers(repository, { tips: trees, boundaries: [], signal });
+  yield* pushedPointers(repository, { tips: trees, boundaries: [], config, signal });
 }
 
 /** Entries with filter=xet or filter=lfs that are to be in the work tree. */
 async function* indexPointers(
-  repository: RepositoryPaths,
+  { repository, config }: GitRemotes,
   { cwd, env, signal }: FetchOptions,
 ): AsyncIterable<PushedPointer> {
   const run = { cwd: repository.workTree ?? cwd, env, keepGitEnv: true, signal };
@@ -191,18 +192,27 @@ async function* indexPointers(
     if (tag !== 'S' && mode.startsWith('100')) paths.set(oid, Buffer.from(record.subarray(tab + 1)));
   }
   if (paths.size === 0) return;
-  await completeObjects(repository, [...paths.keys()], signal);
+  await completeObjects(repository, [...paths.keys()], { config, signal });
   const reader = new ObjectReader(run);
   try {
-    for (const [oid, path] of paths) {
-      const header = await reader.info(oid);
-      if (header?.type !== 'blob' || header.size > POINTER_MAX) continue;
-      const object = await reader.read(oid);
+    const small = smallBlobs(reader, [...paths.keys()]);
+    for await (const { name: oid, object } of reader.readMany(small, { areSmall: true })) {
       const pointer = object && sniffPointer(object.body);
-      if (pointer !== undefined) yield { oid, path, tree: undefined, isWhole: true, pointer };
+      if (pointer !== undefined)
+        yield { oid, path: paths.get(oid)!, tree: undefined, isWhole: true, pointer };
     }
   } finally {
     await reader.close();
+  }
+}
+
+const ASKED_AT_ONCE = 64;
+
+/** Those that may be pointers by their size: of others nothing is read. */
+async function* smallBlobs(reader: ObjectReader, oids: readonly string[]): AsyncIterable<string> {
+  for (let at = 0; at < oids.length; at += ASKED_AT_ONCE) {
+    const headers = await Promise.all(oids.slice(at, at + ASKED_AT_ONCE).map((oid) => reader.info(oid)));
+    for (const header of headers) if (header?.type === 'blob' && header.size <= POINTER_MAX) yield header.oid;
   }
 }
 

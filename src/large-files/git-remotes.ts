@@ -13,6 +13,8 @@ export class GitRemotes {
   readonly #place: Place;
   /** By treeish; that of the index under the empty name. */
   readonly #gitxets = new Map<string, Promise<GitxetFile | Git2dbError | undefined>>();
+  readonly #urls = new Map<string, Promise<readonly string[]>>();
+  #branch: Promise<string> | undefined;
 
   private constructor(place: Place, repository: RepositoryPaths) {
     this.#place = place;
@@ -75,42 +77,76 @@ export class GitRemotes {
   }
 
   async #ofBranch(key: string): Promise<string | undefined> {
-    const branch = await gitText(['symbolic-ref', '--quiet', '--short', 'HEAD'], {
-      ...this.#run,
+    this.#branch ??= gitText(['symbolic-ref', '--quiet', '--short', 'HEAD'], {
+      ...this.run,
       okStatus: [0, 1, 128],
     });
+    const branch = await this.#branch;
     const value = branch === '' ? undefined : this.config.get(`branch.${branch}.${key}`);
     return value === '.' || value === '' ? undefined : value;
   }
 
   /** What git uses for a remote's name or URL, after insteadOf. */
   async url(remote: string, direction: 'fetch' | 'push'): Promise<string> {
-    checkRemoteWord(remote);
-    if (direction === 'push' && this.names().includes(remote)) {
-      const { stdout, status } = await git(['remote', 'get-url', '--push', '--', remote], {
-        ...this.#run,
-        okStatus: [0, 2, 128],
-      });
-      if (status === 0) return stdout.toString('utf8').replace(/\n$/, '');
-    }
-    return gitText(['ls-remote', '--get-url', '--', remote], this.#run);
+    const [url] = await this.#allUrls(remote, direction);
+    return url!;
   }
 
   /** All that `git push` to the remote of this name pushes to, each once. */
   async pushUrls(remote: string): Promise<string[]> {
+    return [...new Set(await this.#allUrls(remote, 'push'))];
+  }
+
+  /** At least one; where git fetches from is the first. */
+  #allUrls(remote: string, direction: 'fetch' | 'push'): Promise<readonly string[]> {
+    const key = `${direction} ${remote}`;
+    const urls = this.#urls.get(key) ?? this.#askUrls(remote, direction);
+    this.#urls.set(key, urls);
+    return urls;
+  }
+
+  async #askUrls(remote: string, direction: 'fetch' | 'push'): Promise<readonly string[]> {
     checkRemoteWord(remote);
-    if (!this.names().includes(remote)) return [await this.url(remote, 'push')];
-    const { stdout, status } = await git(['remote', 'get-url', '--push', '--all', '--', remote], {
-      ...this.#run,
-      okStatus: [0, 2, 128],
-    });
-    if (status !== 0) return [await this.url(remote, 'push')];
-    return [...new Set(stdout.toString('utf8').split('\n').filter(Boolean))];
+    const plain = this.#plainUrls(remote, direction);
+    if (plain !== undefined) return plain;
+    if (direction === 'push' && this.names().includes(remote)) {
+      const { stdout, status } = await git(['remote', 'get-url', '--push', '--all', '--', remote], {
+        ...this.run,
+        okStatus: [0, 2, 128],
+      });
+      const urls = stdout.toString('utf8').split('\n').filter(Boolean);
+      if (status === 0 && urls.length > 0) return urls;
+    }
+    return [await gitText(['ls-remote', '--get-url', '--', remote], this.run)];
+  }
+
+  /**
+   * As they stand in the configuration, where git uses them as they stand. Undefined where only git knows: something
+   * may be put in their place (`url.<base>.insteadOf`), an empty one begins the list anew (since git 2.46), or the
+   * remote is set elsewhere (gitrepository-layout, `remotes` and `branches`).
+   */
+  #plainUrls(remote: string, direction: 'fetch' | 'push'): readonly string[] | undefined {
+    if (this.config.entries().some(({ key }) => key.startsWith('url.'))) return undefined;
+    const urls = this.config.all(`remote.${remote}.url`);
+    const pushUrls = this.config.all(`remote.${remote}.pushurl`);
+    if (urls.length === 0 || [...urls, ...pushUrls].includes('')) return undefined;
+    return direction === 'push' && pushUrls.length > 0 ? pushUrls : urls;
   }
 
   /** Whether the content of a remote has one place by a setting, whatever git pushes to. */
   isPlaceSet(remote: string): boolean {
-    return [`remote.${remote}.xeturl`, 'xet.remote'].some((key) => this.config.get(key));
+    return this.placeSettings(remote).length > 0;
+  }
+
+  /** Where content may be asked for, as far as the configuration names it: of the remote, or of all of them. */
+  places(remote?: string): string[] {
+    const of = (name: string) => [...this.placeSettings(name), ...this.config.all(`remote.${name}.url`)];
+    return remote === undefined ? this.names().flatMap(of) : [remote, ...of(remote)];
+  }
+
+  /** What is set of that place, the one that counts first. */
+  placeSettings(remote: string): string[] {
+    return [`remote.${remote}.xeturl`, 'xet.remote'].flatMap((key) => this.config.get(key) || []);
   }
 
   /** Where a relative path in a setting starts. */
@@ -139,7 +175,7 @@ export class GitRemotes {
     if (!mode.startsWith('100')) {
       return new Git2dbError('INVALID_CONFIG', `${where} is no regular file (mode ${mode}): remove it`);
     }
-    const reader = new ObjectReader({ ...this.#run, maxSize: GITXET_MAX });
+    const reader = new ObjectReader({ ...this.run, maxSize: GITXET_MAX });
     try {
       const object = await reader.read(oid);
       return object === undefined ? undefined : parseGitxet(object.body, where);
@@ -154,7 +190,7 @@ export class GitRemotes {
   /** Object ids of commits, tags or trees, those with one `.gitxet` (or none) together. */
   async groupByGitxet(oids: readonly string[]): Promise<string[][]> {
     const groups = new Map<string, string[]>();
-    const reader = new ObjectReader(this.#run);
+    const reader = new ObjectReader(this.run);
     try {
       for (const oid of oids) {
         const blob = oids.length === 1 ? undefined : await reader.info(`${oid}:${GITXET_FILE}`);
@@ -173,7 +209,7 @@ export class GitRemotes {
     const literal = { GIT_LITERAL_PATHSPECS: undefined };
     const args = ['ls-files', '-s', '-z', '--', `:(top,literal)${GITXET_FILE}`];
     if (this.repository.workTree === undefined) return undefined;
-    const run = { ...this.#run, cwd: this.repository.workTree, env: { ...this.#run.env, ...literal } };
+    const run = { ...this.run, cwd: this.repository.workTree, env: { ...this.run.env, ...literal } };
     const [line] = await gitLinesZ(args, run);
     const match = /^(\d+) ([0-9a-f]+) \d\t/.exec(line?.toString('latin1') ?? '');
     return match === null ? undefined : { mode: match[1]!, oid: match[2]!, where: GITXET_FILE };
@@ -183,7 +219,7 @@ export class GitRemotes {
     const { stdout, status } = await git(
       // No "--": after the other one it would be a path, and a file may have that name.
       ['ls-tree', '-z', '--full-tree', '--end-of-options', treeish, GITXET_FILE],
-      { ...this.#run, okStatus: [0, 128] },
+      { ...this.run, okStatus: [0, 128] },
     );
     const match = /^(\d+) \w+ ([0-9a-f]+)\t/.exec(stdout.toString('latin1'));
     if (status !== 0 || match === null) return undefined;
@@ -216,7 +252,8 @@ export class GitRemotes {
     return isSameRepository(await this.url(remote, 'fetch'), pushed);
   }
 
-  get #run() {
+  /** For git's runs in this place. */
+  get run() {
     return { cwd: this.#place.cwd, env: this.#place.env, keepGitEnv: true } as const;
   }
 }

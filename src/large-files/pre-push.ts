@@ -8,7 +8,8 @@
  */
 import { Git2dbError } from '../xet/errors.ts';
 import { GitRemotes } from './git-remotes.ts';
-import { type PushContentOptions, type PushContentResult, pushContent, trackingOids } from './push.ts';
+import { type PushContentOptions, type PushContentResult, pushContent } from './push.ts';
+import { trackingOids } from './pushed-range.ts';
 import { SKIP_PUSH } from './skip-push.ts';
 
 export interface RefUpdate {
@@ -67,9 +68,9 @@ export async function prePush(
 ): Promise<PushContentResult> {
   const tips = updates.flatMap(({ localOid }) => localOid ?? []);
   if (tips.length === 0) return { place: undefined, files: [], wireBytes: 0 };
-  const remotes = GitRemotes.load(options);
+  const git = options.git ?? GitRemotes.load(options);
   const known = updates.flatMap(({ remoteOid }) => remoteOid ?? []);
   // Those that are not here (a forced push over something unknown, a shallow clone) count for nothing.
-  const boundaries = [...known, ...(await trackingOids(remotes, options, options))];
-  return pushContent({ tips, boundaries }, options);
+  const boundaries = [...known, ...(await trackingOids(git, options))];
+  return pushContent({ tips, boundaries }, { ...options, git });
 }

@@ -7,7 +7,6 @@ import { loadFilterConfig } from '../filter-process/config.ts';
 import { quotePath } from '../filter-process/trace.ts';
 import { withWholePaths } from '../git/listed-paths.ts';
 import { findPathsOf } from '../git/refs.ts';
-import { git, gitText } from '../git/runner.ts';
 import { isHubUrl } from '../lfs/hub-host.ts';
 import type { LfsObject } from '../lfs/objects.ts';
 import { Git2dbError } from '../xet/errors.ts';
@@ -18,17 +17,15 @@ import { StoreLayout } from '../xet/store/layout.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
 import type { FileOutcome, TransferEvent } from '../xet/transfer/transfer.ts';
-import { ContentRemotes } from './content-remotes.ts';
+import { ContentRemotes, preloadFor } from './content-remotes.ts';
 import { GitRemotes } from './git-remotes.ts';
 import { type PushedPointer, pushedPointers } from './pushed-pointers.ts';
+import { type PushedRange, type RefSelection, selectRange } from './pushed-range.ts';
 import type { Place } from './work-tree.ts';
 
-export interface PushedRange {
-  readonly tips: readonly string[];
-  readonly boundaries: readonly string[];
-}
-
 export interface PushContentOptions extends Place {
+  /** What was read of the same place a moment ago, where it was. */
+  readonly git?: GitRemotes | undefined;
   /** Name or URL of the git remote. */
   readonly remote: string;
   /** What git pushes to, where git has said so. */
@@ -88,16 +85,18 @@ export async function pushSelected(
   selection: RefSelection,
   options: Omit<PushContentOptions, 'url'>,
 ): Promise<PushContentResult> {
-  const { remote } = options;
-  const remotes = GitRemotes.load(options);
-  const urls = remotes.isPlaceSet(remote) ? [] : await remotes.pushUrls(remote);
-  if (urls.length < 2) return await pushContent(await selectRange(options, remote, selection), options);
+  const { remote, git = GitRemotes.load(options) } = options;
+  const isSet = git.isPlaceSet(remote);
+  const urls = isSet ? [] : await git.pushUrls(remote);
+  preloadFor(isSet ? git.placeSettings(remote) : urls);
+  if (urls.length < 2)
+    return await pushContent(await selectRange(git, remote, selection), { ...options, git });
   const results: PushContentResult[] = [];
   const failures: { readonly url: string; readonly error: Git2dbError }[] = [];
   for (const url of urls) {
     try {
-      const range = await selectRange(options, remote, selection, url);
-      results.push(await pushContent(range, { ...options, url }));
+      const range = await selectRange(git, remote, selection, url);
+      results.push(await pushContent(range, { ...options, git, url }));
     } catch (error) {
       if (!(error instanceof Git2dbError) || error.code === 'REF_INVALID') throw error;
       failures.push({ url: shownUrl(url), error });
@@ -123,7 +122,8 @@ async function pushGroup(
   let { url } = options;
   const found = new Map<string, PushedPointer>();
   let isOpening = options.dryRun;
-  for await (const pushed of pushedPointers(remotes.git.repository, { ...range, env, signal })) {
+  const { repository, config } = remotes.git;
+  for await (const pushed of pushedPointers(repository, { ...range, env, config, signal })) {
     const { pointer } = pushed;
     if (pointer.size === 0) continue;
     const key = pointer.kind === 'lfs' ? `lfs ${pointer.sha256}` : pointer.hash;
@@ -134,11 +134,15 @@ async function pushGroup(
     url ??= await remotes.git.url(remote, 'push');
     if (!isHubUrl(url, env)) remotes.open(remote, 'push', url, range.tips[0]).catch(() => {});
   }
-  const pointers = await withWholePaths(remotes.git.repository, [...found.values()], { signal });
+  const pointers = [...found.values()];
   if (pointers.length === 0) return { place: undefined, files: [], wireBytes: 0 };
   // Awaited here: the remotes are closed when this function is left.
   url ??= await remotes.git.url(remote, 'push');
-  return await new ContentPush(remotes, range.tips[0], options).run(pointers, url);
+  const push = new ContentPush(remotes, range.tips[0], options);
+  // Names are for whoever reads of it: they are made out while content is on its way.
+  const naming = withWholePaths(repository, pointers, { signal });
+  naming.catch(() => {});
+  return await push.run(pointers, naming, url);
 }
 
 /** A file that went to several places is told of once: by the worst that happened to it. */
@@ -173,15 +177,25 @@ class ContentPush {
     this.#options = options;
   }
 
-  async run(pointers: readonly PushedPointer[], url: string): Promise<PushContentResult> {
+  /** `naming`: the same pointers with whole paths. */
+  async run(
+    pointers: readonly PushedPointer[],
+    naming: Promise<readonly PushedPointer[]>,
+    url: string,
+  ): Promise<PushContentResult> {
     const xet = pointers.filter(({ pointer }) => pointer.kind !== 'lfs');
     const lfs = pointers.filter(({ pointer }) => pointer.kind === 'lfs');
-    if (xet.length > 0 && isHubUrl(url, this.#options.env)) throw refusedByHub(xet);
+    if (xet.length > 0 && isHubUrl(url, this.#options.env)) throw refusedByHub(await naming);
     const files = [...(await this.#pushXet(xet, url)), ...(await this.#pushLfs(lfs, url))];
     const commits = await this.#commitsOf(files, pointers);
+    const paths = new Map((await naming).map((pushed) => [nameOf(pushed).hash, pushed.path]));
     return {
       place: this.#place,
-      files: files.map((file) => ({ ...file, commit: commits.get(file.hash) })),
+      files: files.map((file) => ({
+        ...file,
+        path: paths.get(file.hash) ?? file.path,
+        commit: commits.get(file.hash),
+      })),
       wireBytes: this.#wireBytes,
     };
   }
@@ -213,7 +227,7 @@ class ContentPush {
         outcome: names.has(nameOf(pushed).hash) ? 'missing' : 'present',
       }));
     }
-    const config = loadFilterConfig(cwd, env);
+    const config = loadFilterConfig(cwd, env, this.#remotes.git.config);
     useBlake3(config.kernels.blake3);
     const local = new LocalStore(config.storeDir);
     try {
@@ -306,7 +320,8 @@ function shaOf(pointer: PushedPointer['pointer']): string {
   return pointer.kind === 'lfs' ? pointer.sha256 : '';
 }
 
-function refusedByHub(pointers: readonly PushedPointer[]): Git2dbError {
+function refusedByHub(pushed: readonly PushedPointer[]): Git2dbError {
+  const pointers = pushed.filter(({ pointer }) => pointer.kind !== 'lfs');
   const shown = pointers.slice(0, 5).map(({ path }) => quotePath(path));
   const more = pointers.length > 5 ? ` and ${pointers.length - 5} more` : '';
   return new Git2dbError(
@@ -315,65 +330,4 @@ function refusedByHub(pointers: readonly PushedPointer[]): Git2dbError {
       `${shown.join(', ')}${more}. Convert them: git2db xet migrate to-lfs`,
     { data: { paths: pointers.map(({ path }) => path.toString('utf8')) } },
   );
-}
-
-/** What is to be pushed, as `git2db xet push` is told it. */
-export interface RefSelection {
-  /** Branches, tags or commits; HEAD where there are none. */
-  readonly refs: readonly string[];
-  /** All branches and tags (of a mirror: all refs) with their whole history, whatever the remote is believed to have. */
-  readonly all: boolean;
-}
-
-/** Throws REF_INVALID for what names no object. */
-export async function selectRange(
-  place: Place,
-  remote: string,
-  { refs, all }: RefSelection,
-  url?: string,
-): Promise<PushedRange> {
-  const remotes = GitRemotes.load(place);
-  const run = { cwd: place.cwd, env: place.env, keepGitEnv: true };
-  if (all) {
-    const patterns = remotes.isMirror(remote) ? [] : ['refs/heads', 'refs/tags'];
-    const listed = await gitText(['for-each-ref', '--format=%(objectname)', ...patterns], run);
-    const head = refs.length === 0 ? await headOid(place) : undefined;
-    return {
-      tips: [...listed.split('\n').filter(Boolean), ...(head === undefined ? [] : [head])],
-      boundaries: [],
-    };
-  }
-  const tips: string[] = [];
-  for (const ref of refs.length === 0 ? ['HEAD'] : refs) {
-    const { stdout, status } = await git(['rev-parse', '--verify', '--quiet', '--end-of-options', ref], {
-      ...run,
-      okStatus: [0, 1, 128],
-    });
-    if (status !== 0)
-      throw new Git2dbError('REF_INVALID', `${JSON.stringify(ref)} names no branch, tag or commit here`);
-    tips.push(stdout.toString('latin1').trim());
-  }
-  return { tips, boundaries: await trackingOids(remotes, { remote, url }, place) };
-}
-
-async function headOid({ cwd, env }: Place): Promise<string | undefined> {
-  const run = { cwd, env, keepGitEnv: true, okStatus: [0, 1, 128] };
-  const { stdout, status } = await git(['rev-parse', '--verify', '--quiet', 'HEAD'], run);
-  return status === 0 ? stdout.toString('latin1').trim() : undefined;
-}
-
-/** What the remote had when it was last talked to. */
-export async function trackingOids(
-  remotes: GitRemotes,
-  { remote, url }: Pick<PushContentOptions, 'remote' | 'url'>,
-  { cwd, env }: Place,
-): Promise<string[]> {
-  const patterns = await remotes.provenPatterns(remote, url);
-  if (patterns.length === 0) return [];
-  const listed = await gitText(['for-each-ref', '--format=%(objectname)', '--', ...patterns], {
-    cwd,
-    env,
-    keepGitEnv: true,
-  });
-  return [...new Set(listed.split('\n').filter(Boolean))];
 }

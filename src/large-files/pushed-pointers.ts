@@ -10,6 +10,7 @@ import type { RepositoryPaths } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
 import { type GitRun, git, gitStream, gitText } from '../git/runner.ts';
 import { TreeTrail } from '../git/tree-trail.ts';
+import { gitVersion } from '../git/version.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 
@@ -33,6 +34,8 @@ export interface PushedRange {
    * force where a partial clone is completed.
    */
   readonly env?: NodeJS.ProcessEnv | undefined;
+  /** All that is in force in the repository, where it was read a moment ago. */
+  readonly config?: GitConfig | undefined;
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -53,12 +56,15 @@ export async function* pushedPointers(
   const tips = [...new Set(range.tips)];
   for (const oid of [...tips, ...range.boundaries]) checkOid(oid);
   if (tips.length === 0) return;
-  const present = await presentAmong([...tips, ...range.boundaries], run);
-  const absent = tips.find((oid) => !present.has(oid));
-  if (absent !== undefined) throw missingObject(absent, repository);
-  const boundaries = [...new Set(range.boundaries)].filter((oid) => present.has(oid));
+  // It is needed last, and known by then.
+  void gitVersion().catch(() => {});
+  const checked = checkPresent(repository, tips, range.boundaries, run);
+  checked.catch(() => {});
+  const promisors = promisorRemotes(repository, range.config);
+  // Where nothing has to be fetched before, git passes over what is not here while it is asked what is.
+  const boundaries = promisors.length > 0 ? await checked : [...new Set(range.boundaries)];
   const input = `${[...tips, ...boundaries.map((oid) => `^${oid}`)].join('\n')}\n`;
-  await completePartialClone(repository, input, run);
+  if (promisors.length > 0) await completePartialClone(repository, promisors, input, run);
 
   const places = new Map<string, Pick<PushedPointer, 'path' | 'tree'>>();
   const trail = new TreeTrail();
@@ -66,8 +72,8 @@ export async function* pushedPointers(
     const listed = gitStream([...WALK, '--stdin'], { ...run, input });
     // The type and the size of what rev-list names; the rest of its line is the path.
     const format = '--batch-check=%(objecttype) %(objectsize) %(objectname) %(rest)';
-    const checked = gitStream(['cat-file', '--buffer', format], { ...run, input: listed.stdout });
-    for await (const line of splitRecords(checked.stdout, NEWLINE)) {
+    const described = gitStream(['cat-file', '--buffer', format], { ...run, input: listed.stdout });
+    for await (const line of splitRecords(described.stdout, NEWLINE)) {
       const [type, size, oid] = line.toString('latin1', 0, 160).split(' ', 3) as [string, string, string];
       if (size === 'missing') throw missingObject(type, repository);
       const name = line.subarray(type.length + size.length + oid.length + 3);
@@ -85,14 +91,33 @@ export async function* pushedPointers(
       const place = places.get(oid)!;
       places.delete(oid);
       const pointer = object && sniffPointer(object.body);
+      if (pointer !== undefined) await checked;
       if (pointer !== undefined) yield { oid, ...place, pointer };
     }
+    await checked;
+  } catch (error) {
+    // That a tip is missing says more than what git made of it.
+    await checked;
+    throw error;
   } finally {
     await reader.close();
   }
 }
 
-const WALK = ['rev-list', '--objects', `--filter=blob:limit=${POINTER_MAX + 1}`];
+const WALK = ['rev-list', '--objects', '--ignore-missing', `--filter=blob:limit=${POINTER_MAX + 1}`];
+
+/** Those of `boundaries` that are here. Throws OBJECT_MISSING for a tip that is not. */
+async function checkPresent(
+  repository: RepositoryPaths,
+  tips: readonly string[],
+  boundaries: readonly string[],
+  run: GitRun,
+): Promise<string[]> {
+  const present = await presentAmong([...tips, ...boundaries], run);
+  const absent = tips.find((oid) => !present.has(oid));
+  if (absent !== undefined) throw missingObject(absent, repository);
+  return [...new Set(boundaries)].filter((oid) => present.has(oid));
+}
 
 /** Those of `oids` that are in the repository; nothing is fetched to find out. */
 export async function presentAmong(oids: readonly string[], run: GitRun): Promise<Set<string>> {
@@ -107,9 +132,12 @@ export async function presentAmong(oids: readonly string[], run: GitRun): Promis
 }
 
 /** Fetches what the walk would miss from the promisor remotes, all in one go a round. */
-async function completePartialClone(repository: RepositoryPaths, input: string, run: GitRun): Promise<void> {
-  const promisors = promisorRemotes(repository);
-  if (promisors.length === 0) return;
+async function completePartialClone(
+  repository: RepositoryPaths,
+  promisors: readonly string[],
+  input: string,
+  run: GitRun,
+): Promise<void> {
   for (let round = 0; round < MAX_ROUNDS; round++) {
     const missing: string[] = [];
     const { stdout } = gitStream([...WALK, '--missing=print', '--stdin'], { ...run, input });
@@ -126,14 +154,17 @@ async function completePartialClone(repository: RepositoryPaths, input: string, 
   }
 }
 
-/** Fetches those of `oids` that a partial clone has left at its promisor remotes, all of them at once. */
+/**
+ * Fetches those of `oids` that a partial clone has left at its promisor remotes, all of them at once. `config`: all that
+ * is in force in the repository.
+ */
 export async function completeObjects(
   repository: RepositoryPaths,
   oids: readonly string[],
-  signal: AbortSignal | undefined,
+  { config, signal }: { readonly config: GitConfig; readonly signal: AbortSignal | undefined },
 ): Promise<void> {
   const run = rootRun(repository.commonDir, signal);
-  for (const remote of promisorRemotes(repository)) {
+  for (const remote of promisorRemotes(repository, config)) {
     const absent = await absentOf(oids, run);
     if (absent.length === 0) return;
     await fetchObjects(repository, remote, absent, run);
@@ -174,16 +205,23 @@ async function fetchObjects(
   );
 }
 
-/** The remotes that have promised what is not here; empty for a repository that has everything. */
-export function promisorRemotes(repository: RepositoryPaths): string[] {
-  const pattern = '^(extensions\\.partialclone|remote\\..*\\.promisor)$';
-  const config = GitConfig.load(repository.commonDir, pattern, { env: { GIT_DIR: repository.commonDir } });
+/**
+ * The remotes that have promised what is not here; empty for a repository that has everything. `read`: all that is in
+ * force in it, where it was read a moment ago.
+ */
+export function promisorRemotes(repository: RepositoryPaths, read?: GitConfig): string[] {
+  const config = read ?? loadPromisors(repository);
   const named = config.get('extensions.partialClone');
   const marked = config
     .entries()
-    .filter(({ key }) => key.startsWith('remote.') && config.bool(key, false))
+    .filter(({ key }) => /^remote\..*\.promisor$/s.test(key) && config.bool(key, false))
     .map(({ key }) => key.slice('remote.'.length, -'.promisor'.length));
   return [...new Set([...(named ? [named] : []), ...marked])];
+}
+
+function loadPromisors({ commonDir }: RepositoryPaths): GitConfig {
+  const pattern = '^(extensions\\.partialclone|remote\\..*\\.promisor)$';
+  return GitConfig.load(commonDir, pattern, { env: { GIT_DIR: commonDir } });
 }
 
 /** As `rootRun`, in the environment that was given. */

@@ -67,7 +67,8 @@ missing (in a dry run) or failed; "place" is null where no pointer was found.`,
     const [named, ...refs] = operands;
     if (all && refs.length > 0) throw new Git2dbError('USAGE', '--all and REF exclude each other');
     const { GitRemotes, pushSelected } = await import('../large-files-library.ts');
-    const remote = named ?? (await GitRemotes.load({ cwd, env }).forPush());
+    const git = GitRemotes.load({ cwd, env });
+    const remote = named ?? (await git.forPush());
     if (remote === undefined) {
       throw new Git2dbError('REMOTE_MISSING', 'there is no git remote to push to: git remote add origin URL');
     }
@@ -77,6 +78,7 @@ missing (in a dry run) or failed; "place" is null where no pointer was found.`,
         { refs, all },
         {
           ...pushOptions(context, bar),
+          git,
           remote,
           dryRun,
           mayPrompt: env.GIT_TERMINAL_PROMPT !== '0',

@@ -51,20 +51,20 @@ export async function pushContentFirst(
 ): Promise<ContentPush> {
   const { urls, run } = push;
   const there = await surroundings(place, run);
-  const remotes = GitRemotes.load(there);
+  const git = GitRemotes.load(there);
   const { signal } = run;
-  const proven = await Promise.all(urls.map((url) => remotes.provenPatterns(remote, url)));
+  const proven = await Promise.all(urls.map((url) => git.provenPatterns(remote, url)));
   // One walk for all of them.
   const patterns = proven.every(({ length }) => length > 0) ? (proven[0] ?? []) : [];
   const boundaries = await trackingOids(place, patterns, signal);
-  const range = { boundaries, env: there.env, signal };
+  const range = { boundaries, env: there.env, config: git.config, signal };
   let tips = await resolve(place, push.sources, signal);
-  if (!(await hasPointers(remotes, { ...range, tips }))) return { content: [], tips };
+  if (!(await hasPointers(git, { ...range, tips }))) return { content: [], tips };
 
   const moving = await push.wouldMove();
   const { pushContent } = await import('../../large-files/push.ts');
   const content = urls.map((): PushContentResult => ({ place: undefined, files: [], wireBytes: 0 }));
-  const isName = remotes.names().includes(remote);
+  const isName = git.names().includes(remote);
   const done = new Set<string>();
   // What was committed to a pushed branch while content was on its way is pushed too.
   for (let round = 0; round < ROUNDS; round++) {
@@ -76,6 +76,7 @@ export async function pushContentFirst(
         { tips: left, boundaries: [...boundaries, ...done] },
         {
           ...there,
+          git,
           remote,
           url: isName ? url : undefined,
           dryRun: options.dryRun === true,

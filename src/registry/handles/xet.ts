@@ -123,17 +123,27 @@ export class XetFacet {
       readonly all?: boolean;
     } & Partial<Pick<PushContentOptions, 'dryRun' | 'signal' | 'onProgress' | 'warn'>> = {},
   ): Promise<PushContentResult> {
-    const [{ pushContent, selectRange }, { GitRemotes }] = await Promise.all([
+    const [{ pushContent }, { selectRange }, { GitRemotes }] = await Promise.all([
       import('../../large-files/push.ts'),
+      import('../../large-files/pushed-range.ts'),
       import('../../large-files/git-remotes.ts'),
     ]);
     const there = await this.#there();
     const { refs = [], all = false, remote: named, ...rest } = options;
-    const remote = named ?? (await GitRemotes.load(there).forPush());
+    const git = GitRemotes.load(there);
+    const remote = named ?? (await git.forPush());
     if (remote === undefined)
       throw new Git2dbError('REMOTE_MISSING', 'there is no git remote to push to: add one, or name a URL');
-    const range = await selectRange(there, remote, { refs: listOf(refs), all });
-    return pushContent(range, { dryRun: false, warn: ignore, ...rest, ...there, remote, mayPrompt: false });
+    const range = await selectRange(git, remote, { refs: listOf(refs), all });
+    return pushContent(range, {
+      dryRun: false,
+      warn: ignore,
+      ...rest,
+      ...there,
+      git,
+      remote,
+      mayPrompt: false,
+    });
   }
 
   /**

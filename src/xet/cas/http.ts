@@ -88,6 +88,12 @@ export class HttpClient {
     return new HttpClient(settings);
   }
 
+  /** Begins to load what the first request waits for, for who is waiting for something else just now. */
+  static preload(): void {
+    // What cannot be loaded is told by the request.
+    import('./http-library.ts').catch(() => {});
+  }
+
   /**
    * Resolves with the headers of an answer whose status is one of `accept`. Throws AUTH_FAILED, REMOTE_FORBIDDEN,
    * REMOTE_MISSING, NETWORK, REMOTE_INVALID, LIMIT_EXCEEDED, DISK_FULL (http-error.ts), or an AbortError.
