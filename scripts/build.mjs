@@ -177,11 +177,22 @@ async function bundle() {
   writeFileSync(join(bin, 'git2db.js'), `${program}\n${runner}`);
   writeFileSync(join(bin, 'git2db-mount.js'), `${mountProgram(program)}\n${runner}`);
   const apart = ['registry', 'large-files', 'server', 'http'].map((name) => `git2db-${name}`);
-  for (const name of [...apart, 'fuse-server', 'fuse-loop']) writeFileSync(join(bin, `${name}.js`), runner);
+  const cached = [...apart, 'fuse-server', 'fuse-loop'];
+  for (const name of cached) writeFileSync(join(bin, `${name}.js`), runner);
+  for (const name of ['git2db', 'git2db-mount', ...cached]) makeFunction(join(bin, `${name}-core.js`));
   await makeCaches(bin);
   for (const name of ['git2db', 'git2db-filter', 'git2db-lfs-filter', 'git2db-mount']) {
     chmodSync(join(bin, `${name}.js`), 0o755);
   }
+}
+
+/** Of a bundle, as scripts/run-cached.cjs takes it. */
+function makeFunction(file) {
+  const source = readFileSync(file, 'utf8');
+  const other = /[\u0080-\uffff].*/.exec(source);
+  // The bundler writes escapes, but not into regular expressions: these have to be written with them.
+  if (other !== null) throw new Error(`${file} is not ASCII: ${other[0].slice(0, 40)}`);
+  writeFileSync(file, `(function (exports, require, module, __filename, __dirname) {${source}\n})`);
 }
 
 /** Some mounts are not started by the last line of sh, but before it. */

@@ -14,10 +14,7 @@ const { setFlagsFromString } = require('node:v8');
 const { Script } = require('node:vm');
 
 function compile(file) {
-  return new Script(
-    `(function (exports, require, module, __filename, __dirname) {${readFileSync(file, 'utf8')}\n})`,
-    { filename: file },
-  );
+  return new Script(readFileSync(file, 'latin1'), { filename: file });
 }
 
 function leave(file, script) {

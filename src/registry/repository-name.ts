@@ -9,8 +9,9 @@ import { findRepoId } from './repo-id.ts';
 
 /** Of each part, in bytes of UTF-8: room is left for what a clone in the making adds to it. */
 const MAX_PART_BYTES = 128;
-/** Device names of Windows, with or without something after a full stop. */
-const WINDOWS_DEVICE = /^(?:con|prn|aux|nul|com[0-9¹²³]|lpt[0-9¹²³]|conin\$|conout\$)(?:\.|$)/i;
+/** Device names of Windows (also with a superscript 1, 2 or 3), with or without something after a full stop. */
+const WINDOWS_DEVICE =
+  /^(?:con|prn|aux|nul|com[0-9\u00b9\u00b2\u00b3]|lpt[0-9\u00b9\u00b2\u00b3]|conin\$|conout\$)(?:\.|$)/i;
 /** Control and format characters (invisible, or turning the direction of text), separators, halves of pairs. */
 const INVISIBLE = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}\p{Co}\p{Cn}\p{Default_Ignorable_Code_Point}]/u;
 const SPACE_BUT_BLANK = /[^\S ]/u;
