@@ -21,6 +21,7 @@ import {
   type XorbFooter,
 } from './format.ts';
 import { hashRecords, PLACE_WORDS } from './record-hashes.ts';
+import { dropShortLived } from './short-lived.ts';
 
 const BUFFER_SIZE = 1 << 20;
 const BUFFERS = 3;
@@ -166,6 +167,7 @@ export class XorbCheck {
   /** Has the batch done with, and begins the next with what follows its records. */
   async #turnOver(): Promise<void> {
     const batch = this.#batch;
+    dropShortLived(batch.filled);
     const next = this.#others.length < BUFFERS - 1 ? newBatch() : (this.#others[0] as Batch);
     await next.done;
     next.filled = batch.buffer.copy(next.buffer, 0, batch.whole, batch.filled);
