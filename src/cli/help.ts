@@ -9,6 +9,7 @@ import {
   type OptionSpecs,
 } from './command.ts';
 import { ROOT } from './commands/index.ts';
+import { reflow, spaced } from './reflow.ts';
 import { type Catalogue, commandLine, PROGRAM } from './words.ts';
 
 /** Of a command, or of a group with what is in it; no line is longer than `columns`, where that is possible. */
@@ -22,29 +23,34 @@ export function helpText(owner: Command | CommandGroup, catalogue: Catalogue, co
     .help('help', COMMON_OPTIONS.help.describe)
     .alias('help', COMMON_OPTIONS.help.alias)
     .version('version', COMMON_OPTIONS.version.describe, '');
-  describeGroup(parser, ROOT, catalogue);
+  describeGroup(parser, ROOT, catalogue, columns);
   parser.parse([...owner.path, '--help'], {}, (error: Error | undefined, _words: unknown, text: string) => {
     if (error) throw error;
     help = text;
   });
-  return help;
+  return spaced(help);
 }
 
 /** Teaches `parser` the members of `group`. */
-function describeGroup(parser: Argv, group: CommandGroup, catalogue: Catalogue): Argv {
+function describeGroup(parser: Argv, group: CommandGroup, catalogue: Catalogue, columns: number): Argv {
   for (const inner of catalogue.groups.filter((other) => isMember(other, group))) {
-    parser.command(inner.path.at(-1)!, inner.summary, (y) => describeGroup(y, inner, catalogue));
+    parser.command(inner.path.at(-1)!, inner.summary, (y) => describeGroup(y, inner, catalogue, columns));
   }
-  return describeMembers(parser, group, catalogue)
-    .usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description)}`)
+  return describeMembers(parser, group, catalogue, columns)
+    .usage(`Usage: ${commandLine(group)} COMMAND [OPTIONS]\n\n${reflow(group.description, columns)}`)
     .epilogue(`"${commandLine(group)} COMMAND --help" is the manual of a command.`);
 }
 
 /** Commands of a group, or below a command. */
-function describeMembers(parser: Argv, owner: Command | CommandGroup, catalogue: Catalogue): Argv {
+function describeMembers(
+  parser: Argv,
+  owner: Command | CommandGroup,
+  catalogue: Catalogue,
+  columns: number,
+): Argv {
   for (const command of catalogue.commands.filter((other) => isMember(other, owner))) {
     parser.command(command.path.at(-1)!, command.summary, (y) =>
-      describeMembers(describeCommand(y, command), command, catalogue),
+      describeMembers(describeCommand(y, command, columns), command, catalogue, columns),
     );
   }
   return parser;
@@ -58,12 +64,12 @@ function isMember({ path }: Named, owner: Named): boolean {
   return path.length === owner.path.length + 1 && owner.path.every((word, i) => path[i] === word);
 }
 
-function describeCommand(parser: Argv, command: Command): Argv {
+function describeCommand(parser: Argv, command: Command, columns: number): Argv {
   const { json, quiet, verbose } = COMMON_OPTIONS;
   parser.options(yargsOptions(command.options)).options(yargsOptions({ json, quiet, verbose }));
   const usage = [commandLine(command), '[OPTIONS]', command.operands.usage].filter(Boolean).join(' ');
   parser
-    .usage(`Usage: ${usage}\n\n${reflow(command.description)}`)
+    .usage(`Usage: ${usage}\n\n${reflow(command.description, columns)}`)
     .group(Object.keys(command.options), 'Options:')
     .group(Object.keys(COMMON_OPTIONS), 'Common options:');
   for (const [line, meaning] of command.examples) parser.example(line, meaning);
@@ -81,9 +87,4 @@ function yargsOptions(specs: OptionSpecs): Record<string, Options> {
     ...(repeat === true ? { array: true } : {}),
   });
   return Object.fromEntries(Object.entries(specs).map(([name, spec]) => [name, convert(spec)]));
-}
-
-/** Joins the lines of a paragraph, for the help to break them anew; indented lines stay. */
-function reflow(text: string): string {
-  return text.replace(/(\S)\n(?=\S)/g, '$1 ');
 }

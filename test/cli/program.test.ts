@@ -6,6 +6,7 @@ import { defineCommand, NO_OPERANDS } from '../../src/cli/command.ts';
 import { COMMANDS } from '../../src/cli/commands/index.ts';
 import { editDistance, nearest } from '../../src/cli/nearest.ts';
 import { createOutput, formatBytes, formatTable } from '../../src/cli/output.ts';
+import { reflow, spaced } from '../../src/cli/reflow.ts';
 import {
   EXIT_CODES,
   EXIT_FALSE,
@@ -25,6 +26,30 @@ test('--version is a semver on standard output', (t) => {
   t.is(status, 0);
   t.regex(stdout, /^\d+\.\d+\.\d+(-[\w.]+)?\n$/);
   t.is(stderr, '');
+});
+
+test('a list in a manual stays one, however narrow it has to be', async (t) => {
+  const text = `Does this
+and that:
+
+  one    the first of them, which goes on in
+         a second line
+  a word the second
+
+Not a  list.`;
+  t.is(
+    spaced(reflow(text, 30)),
+    `Does this and that:
+
+  one    the first of them,
+         which goes on in a
+         second line
+  a word the second
+
+Not a  list.`,
+  );
+  const { stdout } = await cli(['worktree', 'add', '--help']);
+  t.regex(stdout, /\n {2}overlay2 {2}a tree [^\n]*\n {12}\S[^\n]*\n {2}reflink {3}a directory/);
 });
 
 test('--help is a manual on standard output, for the program and each command', async (t) => {
