@@ -58,7 +58,7 @@ export interface FetchResult {
 export async function fetch(options: FetchOptions): Promise<FetchResult> {
   await using remotes = new ContentRemotes(options);
   const { repository } = remotes.git;
-  if (!options.dryRun) preloadFor(remotes.git.places(options.remote));
+  if (!options.dryRun) preloadFor([options.remote, ...remotes.git.places()]);
   const found = new Map<string, PushedPointer>();
   const treeishes: string[] = [];
   // What is left out is said by the commit that is fetched.
@@ -212,7 +212,8 @@ const ASKED_AT_ONCE = 64;
 async function* smallBlobs(reader: ObjectReader, oids: readonly string[]): AsyncIterable<string> {
   for (let at = 0; at < oids.length; at += ASKED_AT_ONCE) {
     const headers = await Promise.all(oids.slice(at, at + ASKED_AT_ONCE).map((oid) => reader.info(oid)));
-    for (const header of headers) if (header?.type === 'blob' && header.size <= POINTER_MAX) yield header.oid;
+    for (const [i, header] of headers.entries())
+      if (header?.type === 'blob' && header.size <= POINTER_MAX) yield oids[at + i]!;
   }
 }
 

@@ -138,10 +138,10 @@ export class GitRemotes {
     return this.placeSettings(remote).length > 0;
   }
 
-  /** Where content may be asked for, as far as the configuration names it: of the remote, or of all of them. */
-  places(remote?: string): string[] {
-    const of = (name: string) => [...this.placeSettings(name), ...this.config.all(`remote.${name}.url`)];
-    return remote === undefined ? this.names().flatMap(of) : [remote, ...of(remote)];
+  /** Where content may be asked for, as far as the configuration names it. */
+  places(): string[] {
+    const isPlace = (key: string) => /^(?:xet\.remote|remote\..*\.(?:url|xeturl))$/s.test(key);
+    return this.config.entries().flatMap(({ key, value }) => (isPlace(key) ? (value ?? []) : []));
   }
 
   /** What is set of that place, the one that counts first. */

@@ -1,15 +1,19 @@
 /** Which pointers are found between what is pushed and what the other side has; objects that are not here among these. */
+import { rmSync } from 'node:fs';
+import { join } from 'node:path';
 import test, { type ExecutionContext } from 'ava';
 import { findRepository, type RepositoryPaths } from '../../src/git/repository.ts';
 import { pushedPointers } from '../../src/large-files/pushed-pointers.ts';
+import { Git2dbError } from '../../src/xet/errors.ts';
 import { formatPointer } from '../../src/xet/pointer/xet-pointer.ts';
-import { createSandbox, isolateProcess } from '../helpers/git-sandbox.ts';
+import { createSandbox, isolateProcess, type Sandbox } from '../helpers/git-sandbox.ts';
 
 isolateProcess();
 
 const ABSENT = '1234567890'.repeat(4);
 
 interface History {
+  readonly sandbox: Sandbox;
   readonly repository: RepositoryPaths;
   /** Commits, each of which adds the pointer file `<number>.bin`. */
   readonly commits: readonly string[];
@@ -25,7 +29,7 @@ async function history(t: ExecutionContext): Promise<History> {
     await sandbox.git(['commit', '-q', '-m', `${i}`], { cwd: 'a' });
     commits.push(await sandbox.gitText(['rev-parse', 'HEAD'], { cwd: 'a' }));
   }
-  return { repository: findRepository(sandbox.path('a'), sandbox.env)!, commits };
+  return { sandbox, repository: findRepository(sandbox.path('a'), sandbox.env)!, commits };
 }
 
 async function paths(
@@ -71,3 +75,14 @@ test('a tip that is not here is named before anything is handed out', async (t) 
     }
   }
 });
+
+for (const name of ['HEAD~1', 'HEAD~1^{tree}', 'HEAD:1.bin']) {
+  test(`what a tip leads to and is not here is not passed over: ${name}`, async (t) => {
+    const a = await history(t);
+    const oid = await a.sandbox.gitText(['rev-parse', name], { cwd: 'a' });
+    rmSync(join(a.repository.commonDir, 'objects', oid.slice(0, 2), oid.slice(2)));
+    for (const boundaries of [[], [ABSENT], [a.commits[0]!]]) {
+      await t.throwsAsync(() => paths(a, [a.commits[2]!], boundaries), { instanceOf: Git2dbError });
+    }
+  });
+}
