@@ -30,8 +30,8 @@ export interface RefListOptions {
 
 export interface RefUpdate {
   readonly name: string;
-  /** Object id or any revision; undefined deletes the ref. */
-  readonly to: string | undefined;
+  /** Object id or any revision; null deletes the ref. Never left out: what is not known by mistake deletes nothing. */
+  readonly to: string | null;
   /** What it must be now: an object id; null: it must not exist. Not looked at unless given. */
   readonly from?: string | null | undefined;
 }
@@ -104,10 +104,10 @@ export class RefManager {
     return undefined;
   }
 
-  /** Moves, makes or deletes one ref. Throws CONFLICT when it was not what `from` says, and REF_EXISTS. */
+  /** Moves, makes or (by null) deletes one ref. Throws CONFLICT when it was not what `from` says, and REF_EXISTS. */
   update(
     name: string,
-    to: string | undefined,
+    to: string | null,
     options: RefUpdateOptions & Pick<RefUpdate, 'from'> = {},
   ): Promise<void> {
     return this.updateAll([{ name, to, from: options.from }], options);
@@ -118,11 +118,11 @@ export class RefManager {
     const zero = '0'.repeat(await oidLength(this.#place));
     const commands: string[] = [];
     for (const { name, to, from } of updates) {
-      checkArguments('RefManager.updateAll', ['name', 'to?', 'from?:text|null'], [name, to, from]);
+      checkArguments('RefManager.updateAll', ['name', 'to:text|null', 'from?:text|null'], [name, to, from]);
       checkFullRefName(name);
       const old = from === null ? zero : from === undefined ? '' : await this.resolve(from);
-      const target = to === undefined ? undefined : await this.resolve(to);
-      if (target === undefined) commands.push(`delete ${name}\0${from === null ? '' : old}\0`);
+      const target = to === null ? null : await this.resolve(to);
+      if (target === null) commands.push(`delete ${name}\0${from === null ? '' : old}\0`);
       else if (from === null) commands.push(`create ${name}\0${target}\0`);
       else commands.push(`update ${name}\0${target}\0${old}\0`);
     }
@@ -178,7 +178,7 @@ guardMethods(RefManager, {
   resolve: ['revision'],
   find: ['revision'],
   list: ['options?'],
-  update: ['name', 'to?', 'options?'],
+  update: ['name', 'to:text|null', 'options?'],
   updateAll: ['updates:objects', 'options?'],
   symbolic: ['name'],
   setSymbolic: ['name', 'target', 'options?'],

@@ -318,7 +318,12 @@ for (const format of ['sha1', 'sha256']) {
     t.is(await refs.find('new2'), undefined);
     await t.throwsAsync(refs.update('refs/heads/new', 'main', { from: null }), { code: 'REF_EXISTS' });
     await t.throwsAsync(refs.update('refs/heads/new/x', 'main'), { code: 'REF_EXISTS' });
-    await refs.update('refs/heads/new', undefined, { from: main });
+    for (const to of [undefined, '']) {
+      await t.throwsAsync(async () => refs.update('refs/heads/new', to as string, { from: main }));
+      await t.throwsAsync(refs.updateAll([{ name: 'refs/heads/new', to: to as string }]));
+      t.is(await refs.find('refs/heads/new'), main, 'what is not known by mistake deletes nothing');
+    }
+    await refs.update('refs/heads/new', null, { from: main });
     t.is(await refs.find('refs/heads/new'), undefined);
     t.is(await refs.symbolic('HEAD'), 'refs/heads/main');
     t.is(await refs.symbolic('refs/heads/main'), undefined);
