@@ -3,11 +3,11 @@
  * (sparse checkouts leave out what they leave out), of named commits, of all recent branches, or of all history.
  */
 import { loadFilterConfig } from '../filter-process/config.ts';
-import { ObjectReader } from '../git/cat-file.ts';
 import { withWholePaths } from '../git/listed-paths.ts';
 import { PathPatterns } from '../git/path-patterns.ts';
 import { splitZ } from '../git/records.ts';
 import { git, gitText } from '../git/runner.ts';
+import { readSmallBlobs, selectSmallBlobs } from '../git/small-blobs.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { parseHash } from '../xet/hash/xet-hash.ts';
 import { POINTER_MAX, sniffPointer } from '../xet/pointer/sniff.ts';
@@ -193,27 +193,10 @@ async function* indexPointers(
   }
   if (paths.size === 0) return;
   await completeObjects(repository, [...paths.keys()], { config, signal });
-  const reader = new ObjectReader(run);
-  try {
-    const small = smallBlobs(reader, [...paths.keys()]);
-    for await (const { name: oid, object } of reader.readMany(small, { areSmall: true })) {
-      const pointer = object && sniffPointer(object.body);
-      if (pointer !== undefined)
-        yield { oid, path: paths.get(oid)!, tree: undefined, isWhole: true, pointer };
-    }
-  } finally {
-    await reader.close();
-  }
-}
-
-const ASKED_AT_ONCE = 64;
-
-/** Those that may be pointers by their size: of others nothing is read. */
-async function* smallBlobs(reader: ObjectReader, oids: readonly string[]): AsyncIterable<string> {
-  for (let at = 0; at < oids.length; at += ASKED_AT_ONCE) {
-    const headers = await Promise.all(oids.slice(at, at + ASKED_AT_ONCE).map((oid) => reader.info(oid)));
-    for (const [i, header] of headers.entries())
-      if (header?.type === 'blob' && header.size <= POINTER_MAX) yield oids[at + i]!;
+  const small = { ...run, maxSize: POINTER_MAX };
+  for await (const { oid, body } of readSmallBlobs(selectSmallBlobs(paths.keys(), small), small)) {
+    const pointer = sniffPointer(body);
+    if (pointer !== undefined) yield { oid, path: paths.get(oid)!, tree: undefined, isWhole: true, pointer };
   }
 }
 

@@ -2,15 +2,14 @@
  * The pointers that a push takes along: those in what is reachable from the pushed objects and not from what
  * the other side is known to have. Replacement objects are looked through, as git sends what they replace.
  */
-import { ObjectReader } from '../git/cat-file.ts';
 import { GitConfig } from '../git/config.ts';
 import { withoutRepository } from '../git/environment.ts';
 import { splitRecords } from '../git/records.ts';
 import type { RepositoryPaths } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
 import { type GitRun, git, gitStream, gitText } from '../git/runner.ts';
+import { readSmallBlobs } from '../git/small-blobs.ts';
 import { TreeTrail } from '../git/tree-trail.ts';
-import { gitVersion } from '../git/version.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
 
@@ -56,8 +55,6 @@ export async function* pushedPointers(
   const tips = [...new Set(range.tips)];
   for (const oid of [...tips, ...range.boundaries]) checkOid(oid);
   if (tips.length === 0) return;
-  // It is needed last, and known by then.
-  void gitVersion().catch(() => {});
   const checked = checkPresent(repository, tips, range.boundaries, run);
   checked.catch(() => {});
   const promisors = promisorRemotes(repository, range.config);
@@ -85,12 +82,11 @@ export async function* pushedPointers(
     }
     await listed.done;
   }
-  const reader = new ObjectReader({ ...run, maxSize: POINTER_MAX });
   try {
-    for await (const { name: oid, object } of reader.readMany(smallBlobs(), { areSmall: true })) {
+    for await (const { oid, body } of readSmallBlobs(smallBlobs(), { ...run, maxSize: POINTER_MAX })) {
       const place = places.get(oid)!;
       places.delete(oid);
-      const pointer = object && sniffPointer(object.body);
+      const pointer = sniffPointer(body);
       if (pointer !== undefined) await checked;
       if (pointer !== undefined) yield { oid, ...place, pointer };
     }
@@ -99,8 +95,6 @@ export async function* pushedPointers(
     // That a tip is missing says more than what git made of it.
     await checked;
     throw error;
-  } finally {
-    await reader.close();
   }
 }
 

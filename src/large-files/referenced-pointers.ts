@@ -1,8 +1,8 @@
 /** Which files the repositories of a store hold on to: the pointers in their histories, indexes and worktrees. */
-import { ObjectReader } from '../git/cat-file.ts';
 import { reachableBlobs } from '../git/refs.ts';
 import { type RepositoryPaths, repositoryAt } from '../git/repository.ts';
 import { rootRun } from '../git/roots.ts';
+import { readSmallBlobs } from '../git/small-blobs.ts';
 import { formatHash } from '../xet/hash/xet-hash.ts';
 import { parseLooseLfsPointer } from '../xet/pointer/lfs-pointer.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../xet/pointer/sniff.ts';
@@ -41,16 +41,12 @@ export async function* referencedPointers(
       yield oid;
     }
   }
-  const reader = new ObjectReader({ ...rootRun(repository.commonDir, options.signal), maxSize: POINTER_MAX });
-  try {
-    for await (const { name: oid, object } of reader.readMany(oids(), { areSmall: true })) {
-      const place = places.get(oid)!;
-      places.delete(oid);
-      const pointer = object && (sniffPointer(object.body) ?? parseLooseLfsPointer(object.body));
-      if (pointer !== undefined) yield { oid, ...place, pointer };
-    }
-  } finally {
-    await reader.close();
+  const run = { ...rootRun(repository.commonDir, options.signal), maxSize: POINTER_MAX };
+  for await (const { oid, body } of readSmallBlobs(oids(), run)) {
+    const place = places.get(oid)!;
+    places.delete(oid);
+    const pointer = sniffPointer(body) ?? parseLooseLfsPointer(body);
+    if (pointer !== undefined) yield { oid, ...place, pointer };
   }
 }
 

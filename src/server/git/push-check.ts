@@ -2,9 +2,9 @@
  * Whether a push can be accepted: every pointer in it that is new here must have content that this server can
  * give out. Otherwise everybody who clones gets pointers, and nobody notices before.
  */
-import { ObjectReader } from '../../git/cat-file.ts';
 import { splitRecords } from '../../git/records.ts';
 import { git, gitStream } from '../../git/runner.ts';
+import { readSmallBlobs } from '../../git/small-blobs.ts';
 import { parseHash } from '../../xet/hash/xet-hash.ts';
 import { POINTER_MAX, type Pointer, sniffPointer } from '../../xet/pointer/sniff.ts';
 import type { ServableStore } from '../../xet/store/store.ts';
@@ -82,16 +82,11 @@ async function* newPointers(tips: readonly string[], run: Run): AsyncIterable<Fo
     }
     await listed.done;
   }
-  const reader = new ObjectReader({ ...run, maxSize: POINTER_MAX });
-  try {
-    for await (const { name, object } of reader.readMany(smallBlobs(), { areSmall: true })) {
-      const path = paths.get(name) ?? '';
-      paths.delete(name);
-      const pointer = object && sniffPointer(object.body);
-      if (pointer !== undefined) yield { path, pointer };
-    }
-  } finally {
-    await reader.close();
+  for await (const { oid, body } of readSmallBlobs(smallBlobs(), { ...run, maxSize: POINTER_MAX })) {
+    const path = paths.get(oid) ?? '';
+    paths.delete(oid);
+    const pointer = sniffPointer(body);
+    if (pointer !== undefined) yield { path, pointer };
   }
 }
 
