@@ -1,5 +1,6 @@
 import { constants, PerformanceObserver } from 'node:perf_hooks';
 import { setImmediate } from 'node:timers/promises';
+import { runInNewContext } from 'node:vm';
 import test from 'ava';
 import { dropShortLived } from '../../src/xet/xorb/short-lived.ts';
 
@@ -33,4 +34,5 @@ test('the young generation is collected for bytes that have come, but not for th
   t.deepEqual(await during(7 * MIB), [], 'it was a moment ago');
   t.true((await during(MIB)).some(isMinor));
   observer.disconnect();
+  t.is(runInNewContext('typeof gc'), 'undefined', 'nobody else is shown the function');
 });

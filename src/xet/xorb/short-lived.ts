@@ -30,18 +30,22 @@ export function dropShortLived(bytes: number): void {
   collect?.({ type: 'minor' });
 }
 
-/** The engine's own function, which only programs see that it was told to show it to. */
+/**
+ * The engine's own function, which only programs see that were started with `--expose-gc`; of others a context that is
+ * made for it does, and nobody after it.
+ */
 function findCollect(): Collect | undefined {
-  try {
-    setFlagsFromString('--expose-gc');
-    const found: unknown = runInNewContext('typeof gc === "function" ? gc : undefined');
-    isThere = typeof found === 'function';
-    return found as Collect | undefined;
-  } catch {
-    // An engine that is not to be told anything any more: it collects as it thinks best.
-    isThere = false;
-    return undefined;
-  } finally {
-    if (isThere) setFlagsFromString('--no-expose-gc');
+  let found: unknown = (globalThis as { readonly gc?: unknown }).gc;
+  if (typeof found !== 'function') {
+    try {
+      setFlagsFromString('--expose-gc');
+      found = runInNewContext('globalThis.gc');
+    } catch {
+      // An engine that makes no context now: it collects as it thinks best.
+    } finally {
+      setFlagsFromString('--no-expose-gc');
+    }
   }
+  isThere = typeof found === 'function';
+  return isThere ? (found as Collect) : undefined;
 }
