@@ -100,8 +100,8 @@ export interface Store extends AsyncDisposable {
 
   /**
    * Whether `putXorb` proves every chunk of a xorb by its hash, and ends with INVALID_XORB or LIMIT_EXCEEDED where that
-   * fails. Stores
-   * without it look at the footer alone: who sends has verified then what it sends.
+   * fails. Stores without it look at the footer alone: who sends has verified then what it sends. A store that does may
+   * keep a piece of `records` no longer than until it has asked for three more: their memory is used again.
    */
   verifiesXorbs?(options?: CallOptions): Promise<boolean>;
 

@@ -107,8 +107,8 @@ export class PackedXorb {
 
   /**
    * `onBytes` is told of bytes as they are sent; of those that are sent again, again. `areVerified`: by the store that
-   * takes them, so that it need not be done here, too. Then each piece is the receiver's only until it has asked for
-   * PIECES more: new memory for all that is sent takes a quarter of the processor time of a push, and should a piece
+   * takes them, so that it need not be done here, too. Then each piece is the receiver's until it asks for the one
+   * PIECES later: new memory for all that is sent takes a quarter of the processor time of a push, and should a piece
    * change before it has left, that store refuses it.
    */
   upload(onBytes: (stored: number) => void, areVerified: boolean): XorbUpload {
