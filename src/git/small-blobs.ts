@@ -3,6 +3,7 @@
  * one answer after the other, each of which would wake both sides (`git cat-file --buffer`).
  */
 import { Git2dbError } from '../xet/errors.ts';
+import { tooLarge } from './answer-reader.ts';
 import { batched, splitRecords } from './records.ts';
 import { type GitRun, gitStream } from './runner.ts';
 
@@ -65,7 +66,7 @@ export async function* readSmallBlobs(
         continue;
       }
       const size = Number(word);
-      if (!(size <= maxSize)) throw tooLarge(oid, word, maxSize);
+      if (!(size <= maxSize)) throw tooLarge({ oid, type: 'blob', size }, maxSize);
       if (held.length < end + 1 + size + 1) break;
       answered++;
       yield { oid, body: Buffer.from(held.subarray(end + 1, end + 1 + size)) };
@@ -74,17 +75,12 @@ export async function* readSmallBlobs(
     held = held.subarray(at);
   }
   if (answered < asked)
-    throw new Git2dbError('GIT_FAILED', `git cat-file answered ${answered} of ${asked} questions`);
+    throw new Git2dbError(
+      'GIT_FAILED',
+      `git cat-file ended with ${answered} of ${asked} answers: run "git fsck" there`,
+    );
 }
 
 async function* lines(oids: ObjectIds): AsyncIterable<Buffer> {
   for await (const oid of oids) yield Buffer.from(`${oid}\n`);
-}
-
-function tooLarge(oid: string, size: string, maxSize: number): Git2dbError {
-  return new Git2dbError(
-    'LIMIT_EXCEEDED',
-    `expected git object ${oid} to have at most ${maxSize} bytes, found ${size}`,
-    { data: { oid } },
-  );
 }

@@ -136,8 +136,6 @@ function inOrder(known: RepositoryRecord): Record<string, unknown> {
   return { id, name, url, path, adopted, bare, trusted, trackingRef, createdAt, updatedAt, metadata };
 }
 
-const OWN_PREFIX = 'repos/';
-
 const METADATA_KEYS = new Set(['version', 'registryId', 'root', 'generation', 'transaction', 'repositories']);
 const RECORD_KEYS = new Set([
   'id',
@@ -225,7 +223,7 @@ function soundRecord(entry: Json & { readonly metadata?: unknown }): RepositoryR
   const { adopted, bare, trusted, createdAt, updatedAt } = entry;
   if (typeof adopted !== 'boolean' || typeof bare !== 'boolean' || typeof trusted !== 'boolean')
     return undefined;
-  if (adopted ? !isAbsolute(path) : !isPathOf(path, name) && !isOwnPath(path)) return undefined;
+  if (adopted ? !isAbsolute(path) : path !== `repos/${name}` && !isOwnPath(path)) return undefined;
   if (typeof createdAt !== 'string' || typeof updatedAt !== 'string') return undefined;
   if (typeof metadata !== 'object' || metadata === null || Array.isArray(metadata)) return undefined;
   for (const key in metadata) if (typeof (metadata as Json)[key] !== 'string') return undefined;
@@ -233,13 +231,6 @@ function soundRecord(entry: Json & { readonly metadata?: unknown }): RepositoryR
   if (typeof entry.url !== 'string' || typeof entry.trackingRef !== 'string') return undefined;
   // All that are known are there: with one more there is one that is not known.
   return Object.keys(entry).length === RECORD_KEYS.size ? (entry as unknown as RepositoryRecord) : undefined;
-}
-
-/** Whether `path` is that of a repository of this name, `repos/<name>`; no string is made for it. */
-function isPathOf(path: string, name: string): boolean {
-  return (
-    path.length === OWN_PREFIX.length + name.length && path.startsWith(OWN_PREFIX) && path.endsWith(name)
-  );
 }
 
 function readRecord(value: unknown, at: Field, reader: FieldReader): RepositoryRecord {
