@@ -7,11 +7,13 @@
 //   make-cache.cjs --try DIR COMMANDS MAIN FILE...
 //                                   the functions that COMMANDS (lists of words, as JSON) of the program MAIN
 //                                   need, which are run in DIR; FILE are what MAIN may load
-const { readFileSync, writeFileSync } = require('node:fs');
+const fs = require('node:fs');
 const { createRequire } = require('node:module');
 const { basename, dirname } = require('node:path');
 const { setFlagsFromString } = require('node:v8');
 const { Script } = require('node:vm');
+
+const { readFileSync, writeFileSync } = fs;
 
 function compile(file) {
   return new Script(readFileSync(file, 'latin1'), { filename: file });
@@ -67,14 +69,29 @@ function tryOut(directory, commands, main, others) {
   });
   process.chdir(directory);
   const left = [...commands];
-  // A program begins when it is loaded, and has come to its end when nothing is left to wait for.
+  const end = process.exit;
+  const ended = Symbol('ended');
+  // A program begins when it is loaded, and has come to its end when it says so or nothing is left to wait for.
   const next = () => {
     const command = left.shift();
-    if (command === undefined) return;
+    if (command === undefined) end();
     process.argv = [process.execPath, main, ...command];
     // From within the loop: what only takes microtasks would not keep it going.
     setImmediate(run, main);
   };
+  process.exit = () => {
+    throw ended;
+  };
+  // Who wants the words as bytes reads them there.
+  fs.readFileSync = (file, ...options) =>
+    file === '/proc/self/cmdline'
+      ? Buffer.from(`${process.argv.join('\0')}\0`)
+      : readFileSync(file, ...options);
+  for (const event of ['uncaughtException', 'unhandledRejection']) {
+    process.on(event, (error) => {
+      if (error !== ended) throw error;
+    });
+  }
   process.on('beforeExit', next);
   next();
 }

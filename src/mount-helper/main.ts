@@ -1,6 +1,7 @@
 /** The program `git2db-mount`: the process on one side, program.ts on the other. */
 import { writeSync } from 'node:fs';
 import { EXIT_PIPE, EXIT_UNEXPECTED } from '../exit-codes.ts';
+import { exitAtOnce } from '../native/library.ts';
 import { restoreEnvironment } from '../node-start.ts';
 import { errnoOf, messageOf } from '../xet/errors.ts';
 import { readArguments } from './command-line.ts';
@@ -57,7 +58,11 @@ function leave(code: number): void {
 }
 
 // However this process ends: also by an end of the mount that comes before the command's.
-process.on('exit', (code) => shell?.release(code));
+process.on('exit', (code) => {
+  shell?.release(code);
+  // What observes a run of Node (a profiler, say) wants its end, too.
+  if (process.execArgv.length === 0 && process.env.NODE_V8_COVERAGE === undefined) exitAtOnce(code);
+});
 
 function stopped(): Promise<void> {
   return new Promise((resolve) => {

@@ -62,16 +62,32 @@ export function loadSystemLibrary(): Koffi {
 }
 
 /**
- * The package with the binary by itself: the main one does little more than find it, and takes longer for
- * that than a mount of the kernel's takes altogether. An installer that hides the one leaves the other.
+ * The binary by itself, where it lies in its package: what the packages do to find it takes twice as long as
+ * loading it. It is the one for glibc, which does not load with musl; and an installer that hides it, or another
+ * version that has it elsewhere, still has the packages.
  */
 function loadKoffi(): Koffi {
   const require = createRequire(import.meta.url);
-  try {
-    return require(`@koromix/koffi-${process.platform}-${process.arch}`) as Koffi;
-  } catch {
-    return require('koffi') as Koffi;
+  const { platform, arch } = process;
+  const packed = `@koromix/koffi-${platform}-${arch}`;
+  let reason: unknown;
+  for (const name of [`${packed}/${platform}_${arch}/koffi.node`, packed, 'koffi']) {
+    try {
+      return require(name) as Koffi;
+    } catch (error) {
+      reason = error;
+    }
   }
+  throw reason;
+}
+
+/**
+ * Ends the process at once, as `_exit` does: nothing that Node would take apart before is taken apart, which
+ * takes it longer than many a command. Who calls this has written all there is to write. Does nothing where the
+ * C library has not been called yet: loading the binding for this would be no gain.
+ */
+export function exitAtOnce(code: number): void {
+  library?.func('void _exit(int)')(code);
 }
 
 /** `prototypes`: C declarations by the name we call them. */
