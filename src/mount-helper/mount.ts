@@ -121,7 +121,14 @@ function holdLayers(
     refuseWhenUsed(upper.path, places);
     return { namespace, stamp: known, hold: undefined };
   }
-  const first: Stamp = { namespace, owner: caller.uid, mknodFailed: false, redirectsUsed: false };
+  const [likeliest] = candidatesFor(options.backend);
+  const first: Stamp = {
+    namespace,
+    owner: caller.uid,
+    mknodFailed: false,
+    // A stamp that is right from the start need not be written to the disk twice.
+    redirectsUsed: caller.mayMount && makesRedirects(likeliest, namespace, options),
+  };
   const hold = holdUpper(upper.path, work.path, () => first, ownerOfStamp(namespace, caller, work.path));
   try {
     if (hold.stamp.namespace !== namespace) {
@@ -144,6 +151,15 @@ function ownerOfStamp(namespace: XattrNamespace, caller: Caller, work: Buffer) {
   if (namespace !== 'user' || !caller.isPrivileged) return undefined;
   const { uid, gid } = statSync(work);
   return { uid, gid };
+}
+
+/** Whether a backend marks the directories that are renamed, which who reads the upper later has to know. */
+function makesRedirects(
+  backend: BackendName | undefined,
+  namespace: XattrNamespace,
+  { redirectDir }: MountOptions,
+): boolean {
+  return backend === 'kernel' && namespace === 'trusted' && redirectDir !== 'off';
 }
 
 function refuseWhenUsed(upper: Buffer, places: RecordPlaces): void {
@@ -181,9 +197,8 @@ async function mountBy(
   const { places, options } = request;
   const backend = await loadBackend(name);
   backend.check(request, prepared);
-  // Before anything is written to the upper: who reads it later must know of the redirects.
-  const redirects = name === 'kernel' && request.namespace === 'trusted' && options.redirectDir !== 'off';
-  if (redirects) hold?.update({ redirectsUsed: true });
+  // Before anything is written to the upper.
+  if (makesRedirects(name, request.namespace, options)) hold?.update({ redirectsUsed: true });
   const planned = newRecord(options, name);
   writeRecord(places, planned);
   let mounted: Awaited<ReturnType<typeof backend.mount>>;

@@ -43,9 +43,13 @@ export function realPath(path: Buffer): Buffer {
 /** What turns the direction of text around, or ends a line: a terminal would show another name. */
 const MISLEADING = /[\u200e\u200f\u2028-\u202e\u2066-\u2069]/;
 
+/** Most paths: a class of Unicode takes the engine longer to make out than all else here. */
+const PLAIN = /^[\w./:@%+,=-]+$/;
+
 /** For messages: in one line, as bash takes it back. */
 export function showPath(path: Buffer): string {
   const text = path.toString();
+  if (PLAIN.test(text)) return text;
   const isText = Buffer.from(text).equals(path);
   const isSafe = isText && !MISLEADING.test(text);
   if (isSafe && /^[^\p{Cc}'"\\$` *?]+$/u.test(text)) return text;

@@ -9,7 +9,6 @@
  * /tmp, where somebody else could have made it first.
  */
 import { chmodSync, lstatSync } from 'node:fs';
-import { userInfo } from 'node:os';
 import { isAbsolute, join } from 'node:path';
 import { makeDirectories } from '../make-directories.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
@@ -44,7 +43,8 @@ function homeDirectory(env: Environment): string {
   const home = absolute(env.HOME);
   if (home !== undefined) return home;
   try {
-    return userInfo().homedir;
+    // Loaded here alone: hardly anybody comes this way.
+    return process.getBuiltinModule('node:os').userInfo().homedir;
   } catch (error) {
     throw new Git2dbError(
       'INVALID_CONFIG',
