@@ -28,6 +28,7 @@ import {
 } from './layer-store.ts';
 import { isUnmounted, type MountedTree, mountTree, unmountTree } from './overlay-mount.ts';
 import { removeTree } from './remove-tree.ts';
+import { readSettings } from './settings.ts';
 import { homeLock } from './worktree-store.ts';
 
 /** Making a layer of a large repository takes as long as a checkout, and others wait for it. */
@@ -36,8 +37,13 @@ const LOCK_TIMEOUT_MS = 6 * 3600 * 1000;
 /**
  * The layer of `key`, made if need be. A failure (a required filter's) publishes nothing. Where content is missing
  * and pointers may stand for it, the layer that comes out has another name than `key`, and the next call tries again.
+ * What is made is published only when `permit` has come; should that fail, so does this.
  */
-export async function ensureLayer(context: DriverContext, key: LayerKey): Promise<Layer> {
+export async function ensureLayer(
+  context: DriverContext,
+  key: LayerKey,
+  permit?: Promise<unknown>,
+): Promise<Layer> {
   const { home, signal } = context;
   const present = findLayer(home, key.name);
   if (present !== undefined) {
@@ -54,6 +60,7 @@ export async function ensureLayer(context: DriverContext, key: LayerKey): Promis
   let name: string;
   try {
     name = await makeIn(temporary, context, key);
+    await permit;
     // No more content is here than was when that one was made.
     if (name !== key.name && findLayer(home, name) !== undefined) await discard(temporary);
     else publish(home.layers, temporary, layerDirectory(home, name));
@@ -90,7 +97,8 @@ async function makeIn(temporary: string, context: DriverContext, key: LayerKey):
   if (!isDelta) {
     writeRecord(temporary, recordOf(key, undefined));
     await cloneFromDonor(context, key, { workTree: tree, index });
-    await checkOut(place, { workTree: tree, index, tree: key.tree, signal });
+    const settings = await readSettings(context);
+    await checkOut(place, { workTree: tree, index, tree: key.tree, settings, signal });
   }
   const below = isDelta ? base : undefined;
   const view = readLayerIndex(index, hashSizeOf(key.tree));
@@ -198,7 +206,9 @@ async function makeDelta(
     return false;
   }
   try {
-    await checkOut(place, { workTree: merged, index, tree: key.tree, minimalStat: true, signal });
+    const settings = await readSettings(context);
+    const view = { workTree: merged, index, tree: key.tree };
+    await checkOut(place, { ...view, settings, minimalStat: true, signal });
   } finally {
     await unmountTree(mounted.merged, place.env);
   }

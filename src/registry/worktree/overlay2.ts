@@ -24,7 +24,7 @@ import { concernsDriverOnly } from './driver-context.ts';
 import { isGuard, openGuarded, removeGuard, removeMadeDirectories, strangersAt } from './guard.ts';
 import { runPostCheckout } from './hooks.ts';
 import { hashSizeOf, readLayerIndex } from './layer-index.ts';
-import { layerKey } from './layer-key.ts';
+import { type LayerKey, layerKey } from './layer-key.ts';
 import { ensureLayer } from './layer-making.ts';
 import {
   bootId,
@@ -156,12 +156,9 @@ async function createOverlay(
   if (unsuited !== undefined) throw new Git2dbError('DRIVER_UNAVAILABLE', unsuited);
   const key = await layerKey(context, target.tree, settings);
   let state = noteState(worktreeDirectory(home, reserved.id), reserved, { layer: key.name });
-  if (findLayer(home, key.name) === undefined) {
-    // A layer costs as much as a checkout: not for a mount that cannot be.
-    const probe = await probeOverlay(context, state.path, state.askedBackend);
-    if (!probe.works) throw unavailable(probe.rejected);
-  }
-  const layer = await ensureLayer(context, key);
+  const layer = await (findLayer(home, key.name) === undefined
+    ? makeLayerAndTry(context, key, state)
+    : ensureLayer(context, key));
   if (layer.name !== key.name)
     state = noteState(worktreeDirectory(home, state.id), state, layerFields(layer));
 
@@ -197,6 +194,25 @@ async function createOverlay(
     commit: target.commit,
   });
   return { ...state, ...mounted, bootId: bootId() };
+}
+
+/** A layer costs as much as a checkout. It is begun while a mount is tried, and given up where there can be none. */
+async function makeLayerAndTry(
+  context: DriverContext,
+  key: LayerKey,
+  { path, askedBackend }: WorktreeState,
+): Promise<Layer> {
+  const failed = new AbortController();
+  const signals = [context.signal, failed.signal].filter((signal) => signal !== undefined);
+  const trial = probeOverlay(context, path, askedBackend).then((probe) => {
+    if (!probe.works) throw unavailable(probe.rejected);
+  });
+  trial.catch(() => failed.abort());
+  const making = ensureLayer({ ...context, signal: AbortSignal.any(signals) }, key, trial);
+  const [tried, made] = await Promise.allSettled([trial, making]);
+  if (tried.status === 'rejected') throw tried.reason;
+  if (made.status === 'rejected') throw made.reason;
+  return made.value;
 }
 
 /** What mounts of a layer by a backend were found to show; one look is enough for all worktrees of a home. */

@@ -90,7 +90,7 @@ async function createReflink(
       `no file could be cloned to ${path}: another driver serves as well`,
     );
   }
-  await checkOut(place, { workTree: path, index, gitDir, tree: target.tree, signal });
+  await checkOut(place, { workTree: path, index, gitDir, tree: target.tree, settings, signal });
   context.onProgress?.({ kind: 'checked-out' });
   finishAdmin(gitDir, 'reflink', undefined);
   shareAdmin(commonDir, admin, settings);

@@ -1,12 +1,18 @@
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
 import { existsSync, lstatSync, readdirSync, readFileSync, rmSync, statSync, writeFileSync } from 'node:fs';
+import { availableParallelism } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import test from 'ava';
 import type { Sandbox } from '../../helpers/git-sandbox.ts';
 import { subjectNamed } from '../../mount-helper/helpers/subjects.ts';
-import { contentsOf, createWorktreeSandbox, type WorktreeSandbox } from './helpers/worktree-sandbox.ts';
+import {
+  type AgentError,
+  contentsOf,
+  createWorktreeSandbox,
+  type WorktreeSandbox,
+} from './helpers/worktree-sandbox.ts';
 
 const ANY = process.getuid!() === 0 ? 'kernel' : 'fuse-user';
 
@@ -142,15 +148,14 @@ test.serial(
       await git(
         'config',
         'filter.slow.smudge',
-        `while test -e ${plain.path('wait')}; do sleep 0.1; done; cat`,
+        `: > ${plain.path('begun')}; while test -e ${plain.path('wait')}; do sleep 0.1; done; cat`,
       );
       plain.write('wait', '');
     });
     const victim = sandbox.agent();
     const doomed = victim.create({ ref: 'main', newBranch: 'doomed', driver: 'overlay2' });
     doomed.catch(() => {});
-    const isWriting = () =>
-      litterOf(sandbox).some((name) => existsSync(join(sandbox.home.layers, name, 'tree', '.gitattributes')));
+    const isWriting = () => existsSync(sandbox.path('begun')) && litterOf(sandbox).length > 0;
     const limit = Date.now() + 60_000;
     while (!isWriting() && Date.now() < limit) await sleep(20);
     t.true(isWriting());
@@ -170,6 +175,41 @@ test.serial(
     t.is(await sandbox.gitIn(made.path, 'status', '--porcelain'), '');
   },
 );
+
+const NO_USER = subjectNamed('fuse-user').missing;
+(NO_USER === undefined ? test.serial : test.skip)(
+  `where no mount can be had, the layer that was begun beside the trial is given up${NO_USER ? ` (${NO_USER})` : ''}`,
+  async (t) => {
+    const sandbox = await createWorktreeSandbox(t, 'fuse-user');
+    const agent = sandbox.agent();
+    const wanted = { ref: 'main', newBranch: 'none', driver: 'overlay2', backend: 'kernel' } as const;
+    const error = await t.throwsAsync<AgentError>(agent.create(wanted));
+    t.is(error?.code, 'DRIVER_UNAVAILABLE');
+    t.deepEqual([layersOf(sandbox), litterOf(sandbox)], [[], []]);
+    t.is(await sandbox.gitIn(sandbox.repo, 'branch', '--list', 'none'), '');
+  },
+);
+
+test.serial('git writes a layer with more than one process, unless the user has said how many', async (t) => {
+  const sandbox = await createWorktreeSandbox(t, ANY, async (plain, repo) => {
+    for (let i = 0; i < 200; i++) plain.write(`repo/f${i}`, `${i}\n`);
+    await plain.git(['-C', repo, 'add', '-A']);
+    await plain.git(['-C', repo, 'commit', '-q', '-m', 'many']);
+  });
+  const trace = sandbox.path('trace');
+  await sandbox.gitIn(sandbox.repo, 'config', '--global', 'trace2.normalTarget', trace);
+  const writersOf = async (newBranch: string): Promise<number> => {
+    rmSync(trace, { force: true });
+    const agent = sandbox.agent();
+    const made = await agent.create({ ref: 'main', newBranch, driver: 'overlay2' });
+    t.is(readFileSync(join(made.path, 'f7'), 'latin1'), '7\n');
+    await agent.remove(newBranch);
+    return readFileSync(trace, 'latin1').match(/ start .*checkout--worker/g)?.length ?? 0;
+  };
+  t.is(await writersOf('first'), availableParallelism() < 2 ? 0 : Math.min(8, availableParallelism()));
+  await sandbox.gitIn(sandbox.repo, 'config', 'checkout.workers', '1');
+  t.is(await writersOf('second'), 0);
+});
 
 test.serial(
   'layers go with the last worktree that uses them, and those below a used delta stay',
