@@ -204,24 +204,28 @@ function mountProgram(program) {
   return `${program.slice(0, at)}${readFileSync('scripts/mount-start.sh', 'utf8')}${program.slice(at)}`;
 }
 
-/** Commands that need most of what all commands need; none of them mounts anything. */
-const ORDINARY = [
-  'init registry',
-  'register . --registry registry --name one',
-  'list --registry registry',
-  'status one --registry registry',
-  'worktree add one main tree --registry registry --branch b --driver vfs',
-  'worktree list one --registry registry',
-  'worktree remove one b --registry registry',
-  'xet status',
-].map((line) => [...line.split(' '), '--quiet']);
+/** Commands that need most of what all commands need. */
+const ordinary = (driver) =>
+  [
+    'init registry',
+    'register . --registry registry --name one',
+    'list --registry registry',
+    'status one --registry registry',
+    `worktree add one main tree --registry registry --branch b --driver ${driver}`,
+    'worktree list one --registry registry',
+    'worktree remove one b --registry registry',
+    'xet status',
+  ].map((line) => [...line.split(' '), '--quiet']);
 
 /** What git2db-mount is run for the most, and has the least time for. */
 const MOUNTS = [
-  '-o lowerdir=lower,upperdir=upper,workdir=work --backend kernel merged',
+  '-o lowerdir=mounts/lower,upperdir=mounts/upper,workdir=mounts/work --backend kernel mounts/merged',
   'list',
-  'umount merged',
+  'umount mounts/merged',
 ].map((line) => line.split(' '));
+
+/** In namespaces of their own programs can mount: nobody sees it, and it ends with them. */
+const NAMESPACES = ['unshare', '--user', '--map-root-user', '--mount'];
 
 /** What the engine makes of the programs that have to start quickly: it counts only with the same flags. */
 async function makeCaches(bin) {
@@ -231,44 +235,28 @@ async function makeCaches(bin) {
   const script = 'scripts/make-cache.cjs';
   const scratch = mkdtempSync(join(tmpdir(), 'git2db-build-'));
   const env = scratchRepository(scratch);
-  const git2db = files('git2db', 'git2db-registry', 'git2db-large-files', 'git2db-server');
+  const makeCache = (args, before = []) => {
+    const [program, ...words] = [...before, process.execPath, ...args];
+    const { status } = spawnSync(program, words, { stdio: ['ignore', 'ignore', 'inherit'], env });
+    if (status !== 0) process.exit(status ?? 1);
+  };
+  const tryOut = (commands, names, before) =>
+    makeCache([script, '--try', scratch, JSON.stringify(commands), ...files(...names)], before);
+  const programs = ['git2db', 'git2db-registry', 'git2db-large-files', 'git2db-server'];
   try {
-    for (const args of [
-      [script, '--try', scratch, JSON.stringify(ORDINARY), ...git2db],
-      [script, '--load', ...files('git2db-http')],
-      [...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')],
-    ]) {
-      const { status } = spawnSync(process.execPath, args, { stdio: ['ignore', 'ignore', 'inherit'], env });
-      if (status !== 0) process.exit(status ?? 1);
+    if (spawnSync(NAMESPACES[0], [...NAMESPACES.slice(1), 'true'], { stdio: 'ignore' }).status === 0) {
+      tryOut(ordinary('overlay2'), programs, NAMESPACES);
+      tryOut(MOUNTS, ['git2db-mount'], NAMESPACES);
+    } else {
+      tryOut(ordinary('vfs'), programs);
+      // Half of them would do. A start takes some milliseconds longer with all, and has nothing to compile.
+      makeCache([script, '--all', ...files('git2db-mount')]);
     }
-    tryMounts(script, join(scratch, 'mounts'), env, files('git2db-mount'));
+    makeCache([script, '--load', ...files('git2db-http')]);
+    makeCache([...SERVER_FLAGS, script, '--all', ...files('fuse-server', 'fuse-loop')]);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
-}
-
-/**
- * In namespaces of their own, where nobody sees these mounts and they end with the process. Where there are none to
- * be had, all functions are in the cache: a start takes some milliseconds longer, and has nothing to compile.
- */
-function tryMounts(script, scratch, env, files) {
-  for (const name of ['lower', 'upper', 'work', 'merged'])
-    mkdirSync(join(scratch, name), { recursive: true });
-  const options = { stdio: 'ignore', env: { ...env, XDG_STATE_HOME: scratch } };
-  const tried = spawnSync(
-    'unshare',
-    [
-      ...['--user', '--map-root-user', '--mount'],
-      ...[process.execPath, script, '--try', scratch, JSON.stringify(MOUNTS), ...files],
-    ],
-    options,
-  );
-  if (tried.status === 0 && existsSync(files[0].replace(/\.js$/, '.cache'))) return;
-  const { status } = spawnSync(process.execPath, [script, '--all', ...files], {
-    ...options,
-    stdio: 'inherit',
-  });
-  if (status !== 0) process.exit(status ?? 1);
 }
 
 /** Something for the programs to be tried on, and the environment for it, without anybody's settings. */
@@ -283,6 +271,8 @@ function scratchRepository(directory) {
     GIT_COMMITTER_EMAIL: 'build@localhost',
   };
   writeFileSync(join(directory, 'file'), 'text\n');
+  for (const name of ['lower', 'upper', 'work', 'merged'])
+    mkdirSync(join(directory, 'mounts', name), { recursive: true });
   for (const args of [
     ['init', '--quiet', '--initial-branch=main'],
     ['add', 'file'],
