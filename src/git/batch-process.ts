@@ -2,8 +2,11 @@
  * One `git cat-file` that answers questions in their order; answer-reader.ts takes its answers apart.
  *
  *     question:  [info SP | contents SP] <name> (LF | NUL)
+ *     flush:     flush (LF | NUL)
  *
- * (a NUL ends a question with `-z`, git 2.38 and newer.)
+ * (a NUL ends a question with `-z`, git 2.38 and newer.) In the mode `command` git runs with `--buffer`: it begins to
+ * answer at a flush, which comes after the questions of each turn of the event loop, and writes its answers in larger
+ * pieces, which takes both sides less of their time.
  */
 import { Git2dbError } from '../xet/errors.ts';
 import {
@@ -33,6 +36,11 @@ export class BatchEnded extends Error {
 }
 
 const NEWLINE = 0x0a;
+const [CONTENTS, INFO, FLUSH] = ['contents ', 'info ', 'flush'].map((word) => Buffer.from(word)) as [
+  Buffer,
+  Buffer,
+  Buffer,
+];
 const OBJECT_ID = /^(?:[0-9a-f]{40}|[0-9a-f]{64})$/;
 /** Content that nobody wants is read and thrown away up to this size; for more, the process is ended. */
 const SKIPPED_SIZE = 2 ** 20;
@@ -40,16 +48,17 @@ const SKIPPED_SIZE = 2 ** 20;
 export class BatchProcess {
   readonly mode: BatchMode;
   readonly #running: RunningGit;
-  readonly #terminator: number;
+  readonly #terminator: Buffer;
   readonly #answers: AnswerReader;
   #ended: { readonly error: unknown } | undefined;
-  #corked = false;
+  /** Questions of this turn. */
+  readonly #asked: Buffer[] = [];
   #closing = false;
 
   constructor(running: RunningGit, mode: BatchMode, nulTerminated: boolean) {
     this.mode = mode;
     this.#running = running;
-    this.#terminator = nulTerminated ? 0 : NEWLINE;
+    this.#terminator = Buffer.of(nulTerminated ? 0 : NEWLINE);
     this.#answers = new AnswerReader(() =>
       running.stop(new Git2dbError('GIT_FAILED', 'git cat-file answered what was not asked')),
     );
@@ -132,7 +141,7 @@ export class BatchProcess {
     found: Question['found'],
   ): void {
     const bytes = Buffer.from(name as Uint8Array);
-    const refused = whyNoQuestion(bytes, this.#terminator);
+    const refused = whyNoQuestion(bytes, this.#terminator[0]!);
     if (refused !== undefined || this.#ended !== undefined) {
       reject(refused ?? new BatchEnded(this.#ended?.error, false));
       return;
@@ -142,17 +151,15 @@ export class BatchProcess {
     this.#answers.expect({ name: bytes, withBody, found, missing, reject });
     const { stdin } = this.#running;
     if (stdin === null) return;
-    if (!this.#corked) {
-      // Questions of one turn of the event loop go out in one system call.
-      this.#corked = true;
-      stdin.cork();
+    const asked = this.#asked;
+    if (asked.length === 0) {
       process.nextTick(() => {
-        this.#corked = false;
-        stdin.uncork();
+        if (this.mode === 'command') asked.push(FLUSH, this.#terminator);
+        stdin.write(Buffer.concat(asked.splice(0)));
       });
     }
-    if (this.mode === 'command') stdin.write(withBody ? 'contents ' : 'info ');
-    stdin.write(Buffer.concat([bytes, Buffer.of(this.#terminator)]));
+    if (this.mode === 'command') asked.push(withBody ? CONTENTS : INFO);
+    asked.push(bytes, this.#terminator);
   }
 
   #fail(error: unknown): void {

@@ -258,8 +258,12 @@ export class ObjectPool {
     const nulTerminated = await gitAtLeast('2.38');
     if (commands) knownMode = 'command';
     const mode: BatchMode = commands ? 'command' : need === 'info' ? 'check' : 'contents';
-    const flag = { command: '--batch-command', check: '--batch-check', contents: '--batch' }[mode];
-    const running = await this.#options.start(['cat-file', flag, ...(nulTerminated ? ['-z'] : [])]);
+    const flags = {
+      command: ['--batch-command', '--buffer'],
+      check: ['--batch-check'],
+      contents: ['--batch'],
+    }[mode];
+    const running = await this.#options.start(['cat-file', ...flags, ...(nulTerminated ? ['-z'] : [])]);
     return new BatchProcess(running, mode, nulTerminated);
   }
 
