@@ -10,10 +10,11 @@
 const fs = require('node:fs');
 const { createRequire } = require('node:module');
 const { basename, dirname } = require('node:path');
-const { setFlagsFromString } = require('node:v8');
+const v8 = require('node:v8');
 const { Script } = require('node:vm');
 
 const { readFileSync, writeFileSync } = fs;
+const { setFlagsFromString } = v8;
 
 function compile(file) {
   return new Script(readFileSync(file, 'latin1'), { filename: file });
@@ -68,6 +69,9 @@ function tryOut(directory, commands, main, others) {
     process.exitCode = 0;
   });
   process.chdir(directory);
+  // A program may set flags when it has been there for a while, and with others than a start has, no start would take
+  // what is left here.
+  v8.setFlagsFromString = () => {};
   const left = [...commands];
   const end = process.exit;
   const ended = Symbol('ended');
