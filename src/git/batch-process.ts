@@ -51,7 +51,7 @@ export class BatchProcess {
   readonly #terminator: Buffer;
   readonly #answers: AnswerReader;
   #ended: { readonly error: unknown } | undefined;
-  /** Questions of this turn. */
+  /** Questions of this turn, as they are to be written. */
   readonly #asked: Buffer[] = [];
   #closing = false;
 
@@ -128,6 +128,7 @@ export class BatchProcess {
   async close(): Promise<void> {
     this.#closing = true;
     this.#running.keepAlive(true);
+    this.#send();
     this.#running.stdin?.end();
     // What went wrong was told to whoever asked.
     await this.#running.ended.catch(() => {});
@@ -149,17 +150,16 @@ export class BatchProcess {
     if (this.pending === 0) this.#running.keepAlive(true);
     const missing = () => this.#missing(bytes, resolve, reject);
     this.#answers.expect({ name: bytes, withBody, found, missing, reject });
-    const { stdin } = this.#running;
-    if (stdin === null) return;
-    const asked = this.#asked;
-    if (asked.length === 0) {
-      process.nextTick(() => {
-        if (this.mode === 'command') asked.push(FLUSH, this.#terminator);
-        stdin.write(Buffer.concat(asked.splice(0)));
-      });
-    }
-    if (this.mode === 'command') asked.push(withBody ? CONTENTS : INFO);
-    asked.push(bytes, this.#terminator);
+    // Questions of one turn of the event loop go out in one system call.
+    if (this.#asked.length === 0) process.nextTick(() => this.#send());
+    if (this.mode === 'command') this.#asked.push(withBody ? CONTENTS : INFO);
+    this.#asked.push(bytes, this.#terminator);
+  }
+
+  #send(): void {
+    if (this.#asked.length === 0) return;
+    if (this.mode === 'command') this.#asked.push(FLUSH, this.#terminator);
+    this.#running.stdin?.write(Buffer.concat(this.#asked.splice(0)));
   }
 
   #fail(error: unknown): void {

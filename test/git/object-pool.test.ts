@@ -227,6 +227,15 @@ test('idle processes end by themselves, and a later question starts one', async 
   t.is((await pool.info('HEAD'))!.type, 'commit');
 });
 
+test('what was asked before a pool is closed is answered, also in the same turn', async (t) => {
+  const { pool, started } = await createRig(t);
+  await pool.info('HEAD');
+  const [asked, closed] = [pool.read('HEAD:file-4'), pool.close()];
+  t.is((await asked)!.body.length, 40);
+  await closed;
+  t.is(started.length, 1);
+});
+
 test('a pool does not keep a program alive', async (t) => {
   const { sandbox } = await createRig(t);
   const module = (name: string) => JSON.stringify(new URL(`../../src/git/${name}.js`, import.meta.url).href);
