@@ -16,6 +16,8 @@ export interface Step {
   /** Who takes part. */
   readonly contenders: readonly string[];
   readonly lower: (inputs: MountInputs) => string;
+  /** Seconds of rest before each measurement, when the gigabytes of the one before have been removed. */
+  readonly restS?: number;
   /** Values of the rows; `undefined`: nothing to say about this contender. */
   readonly run: (place: Place, contender: Contender) => Promise<readonly (number | undefined)[]>;
 }
@@ -50,6 +52,7 @@ export function listSteps(sizes: Sizes): Step[] {
       rows: ['sequential write'],
       contenders: ALL,
       lower: fileLayer,
+      restS: 5,
       run: async (place) => reading(place, () => [workload('write', join(place.root, 'new'), bytes)]),
     },
     {
@@ -119,18 +122,23 @@ export function listSteps(sizes: Sizes): Step[] {
     {
       case: 'delay',
       rows: ['longest stat during a copy-up'],
-      contenders: [OURS, PEER, KERNEL],
+      contenders: ALL,
       lower: (inputs) => inputs.copyUp(sizes.copyUpMb),
+      restS: 10,
       run: async (place) =>
-        reading(place, () => [
-          1000 * workload('stat_delay', join(place.root, 'file'), join(place.root, 'elsewhere')),
-        ]),
+        reading(place, () => {
+          const paths = ['file', 'elsewhere'].map((name) => join(place.reading, name));
+          // In a plain directory: what a copy of that file alone makes of the machine.
+          const copy = place.reading === place.lower ? [join(place.upper, 'file')] : [];
+          return [1000 * workload('stat_delay', ...paths, ...copy)];
+        }),
     },
     {
       case: 'passthrough',
       rows: ['sequential read, passthrough', 'sequential write, passthrough', 'random reads, passthrough'],
       contenders: [PASSTHROUGH, RAW],
       lower: fileLayer,
+      restS: 5,
       run: async (place) =>
         reading(place, () => {
           const file = join(place.root, 'new');
