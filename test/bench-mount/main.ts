@@ -9,7 +9,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { FUSE_OVERLAYFS_VERSION, machine } from '../bench-shared/machine.ts';
 import { type Folders, printResult, runProgram, withFolders } from '../bench-shared/program.ts';
 import { run } from '../bench-shared/run.ts';
-import { listSteps, type Step } from './cases.ts';
+import { listSteps, type Step, workload } from './cases.ts';
 import { type Contender, listContenders, Place } from './contenders.ts';
 import { MountInputs } from './inputs.ts';
 import { type MountBenchOptions, parseOptions, USAGE } from './options.ts';
@@ -29,8 +29,10 @@ async function measureAll(options: MountBenchOptions, { scratch, inputs: dir }: 
   for (const step of listSteps(sizes).filter((one) => options.cases.has(one.case))) {
     const lower = step.lower(inputs);
     run(['sh', '-c', 'find "$1" -type f -exec cat {} + >/dev/null', 'sh', lower]);
+    const those = contenders.filter(({ name }) => step.contenders.includes(name));
     for (let round = 1; round <= rounds; round++) {
-      for (const contender of contenders.filter(({ name }) => step.contenders.includes(name))) {
+      // Who comes next finds the memory that the one before gave back: every second round runs backwards.
+      for (const contender of round % 2 === 1 ? those : those.toReversed()) {
         failed = !(await measureStep(step, contender, join(scratch, 'place'), lower, report)) || failed;
       }
     }
@@ -53,9 +55,10 @@ function unmount(scratch: string): void {
  * handed back. A virtual machine that gives free pages to its host does so some seconds later, and while
  * it does, all its processors crawl (a plain program's `stat` takes 50 ms).
  */
-async function settle(path: string, restS: number): Promise<void> {
+async function settle(path: string, { restS = 0, memoryAtHand = 0 }: Step): Promise<void> {
   run(['sync', '-f', path]);
   await sleep(1000 * restS);
+  if (memoryAtHand > 0) workload('touch_memory', String(memoryAtHand));
 }
 
 /** False when a step of ours failed. */
@@ -72,7 +75,7 @@ async function measureStep(
   }
   try {
     const place = new Place(dir, lower, contender);
-    await settle(lower, step.restS ?? 0);
+    await settle(lower, step);
     const values = await step.run(place, contender);
     for (const [i, value] of values.entries()) {
       if (value === undefined) continue;

@@ -1,5 +1,6 @@
 """What is measured and needs more than a program of the system: prints the seconds it took."""
 
+import mmap
 import os
 import random
 import sys
@@ -9,12 +10,14 @@ import time
 MIB = 1 << 20
 
 
-def read(path):
-    """The whole file, a megabyte at a time."""
+def read(path, times=1):
+    """The whole file, a megabyte at a time, that many times."""
     buffer = bytearray(MIB)
     fd = os.open(path, os.O_RDONLY)
-    while os.readv(fd, [buffer]):
-        pass
+    for _ in range(int(times)):
+        os.lseek(fd, 0, os.SEEK_SET)
+        while os.readv(fd, [buffer]):
+            pass
     os.close(fd)
 
 
@@ -36,6 +39,14 @@ def random_read(path, count):
     for _ in range(int(count)):
         os.pread(fd, 4096, places.randrange(pages) * 4096)
     os.close(fd)
+
+
+def touch_memory(size):
+    """That many bytes of memory are used and given back; at most half of what is free."""
+    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with mmap.mmap(-1, max(MIB, min(int(size), free // 2))) as memory:
+        for at in range(0, len(memory), mmap.PAGESIZE):
+            memory[at] = 1
 
 
 def create_unlink(directory, count):
@@ -87,7 +98,7 @@ def stat_delay(large, directory, copy=None):
     return worst
 
 
-WORK = {f.__name__: f for f in (read, write, random_read, create_unlink, stat_delay)}
+WORK = {f.__name__: f for f in (read, write, random_read, touch_memory, create_unlink, stat_delay)}
 
 start = time.perf_counter()
 result = WORK[sys.argv[1]](*sys.argv[2:])
