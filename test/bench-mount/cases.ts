@@ -218,19 +218,25 @@ function serversOf(merged: string): number[] {
   const exact = open.filter(({ found }) => found === connection);
   // Older kernels do not tell which connection a descriptor belongs to: then it is the youngest server.
   const chosen = exact.length > 0 ? exact : open.slice(-1);
+  if (chosen.length === 0) throw new Error(`no process serves ${merged}`);
   return [...new Set(chosen.map(({ pid }) => pid))];
 }
 
 function fuseConnections(pid: string): string[] {
+  const fds = unlessGone(() => readdirSync(`/proc/${pid}/fd`)) ?? [];
+  return fds.flatMap((fd) => {
+    if (unlessGone(() => readlinkSync(`/proc/${pid}/fd/${fd}`)) !== '/dev/fuse') return [];
+    const info = unlessGone(() => readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8')) ?? '';
+    return [/^fuse_connection:\s*(\d+)/m.exec(info)?.[1] ?? ''];
+  });
+}
+
+/** Undefined where the process has ended, or closed the descriptor, meanwhile. */
+function unlessGone<T>(look: () => T): T | undefined {
   try {
-    return readdirSync(`/proc/${pid}/fd`)
-      .filter((fd) => readlinkSync(`/proc/${pid}/fd/${fd}`) === '/dev/fuse')
-      .map(
-        (fd) =>
-          /^fuse_connection:\s*(\d+)/m.exec(readFileSync(`/proc/${pid}/fdinfo/${fd}`, 'utf8'))?.[1] ?? '',
-      );
+    return look();
   } catch {
-    return []; // it ended meanwhile
+    return undefined;
   }
 }
 
