@@ -7,3 +7,4 @@ export { probe as probeMounts } from '../mount-helper/index.ts';
 export * from '../registry/index.ts';
 export { lacksContent } from '../registry/worktree/completion.ts';
 export { diskUsage as diskBytes } from '../registry/worktree/disk-usage.ts';
+export { spareBytes } from '../registry/worktree/spare-space.ts';

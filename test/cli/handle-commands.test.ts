@@ -1,4 +1,4 @@
-import { appendFileSync, existsSync, mkdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { appendFileSync, existsSync, mkdirSync, readFileSync, statSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import test from 'ava';
 import { sharingOf } from '../../src/cli/commands/du.ts';
@@ -277,6 +277,7 @@ test('a worktree is made, found by branch, locked, repaired, counted and removed
   const du = await json('du', 'model');
   t.is(du.repositories[0].worktrees[0].branch, 'try');
   t.true(du.worktreeBytes > 0);
+  t.is(du.spareBytes, 512 * statSync(join(root, '.git2db/worktrees/.spare')).blocks);
   t.is(du.sharing, null, 'vfs shares nothing');
   t.is((await json('worktree', 'remove', 'model', tree.path, '--force')).removed, tree.id);
   t.false(existsSync(tree.path));

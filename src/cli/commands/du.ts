@@ -35,9 +35,11 @@ tree, each with a part d of its size of its own, 1 - (1 + N d) / N is saved.
 
 JSON: {"repositories":[{"name","path","gitBytes","worktrees":[{"path","branch","driver",
 "ownBytes","shared":[{"layer","bytes","sharers"}]}]}],"storeBytes","layerBytes",
-"unusedLayerBytes","worktreeBytes","sharing":{"worktrees","fullBytes","actualBytes",
-"ownPart","saved"}}. "worktreeBytes" is what worktrees take by themselves; "sharing" is
-about overlay worktrees ("worktrees" is N, "ownPart" d), null where there is none.`,
+"unusedLayerBytes","spareBytes","worktreeBytes","sharing":{"worktrees","fullBytes",
+"actualBytes","ownPart","saved"}}. "worktreeBytes" is what worktrees take by themselves,
+"spareBytes" what is kept for a removal on a full disk (it and "unusedLayerBytes" null for
+one REPO of several); "sharing" is about overlay worktrees ("worktrees" is N, "ownPart" d),
+null where there is none.`,
   operands: { usage: '[REPO]', min: 0, max: 1, complete: 'repository' },
   options: REGISTRY_OPTIONS,
   examples: [
@@ -92,6 +94,7 @@ async function report(
     storeBytes: db.home.store === undefined ? 0 : await library.diskBytes(db.home.store),
     layerBytes: usedBytes,
     unusedLayerBytes,
+    spareBytes: isWhole ? await library.spareBytes(db.home) : undefined,
     worktreeBytes: sum(trees.map(({ ownBytes }) => ownBytes)),
     sharing: sharingOf(trees, usedBytes),
   };
@@ -152,6 +155,7 @@ function describe(
     readonly storeBytes: number;
     readonly layerBytes: number;
     readonly unusedLayerBytes: number | undefined;
+    readonly spareBytes: number | undefined;
     readonly worktreeBytes: number;
     readonly sharing: Sharing | undefined;
   },
@@ -180,7 +184,9 @@ function describe(
     ['trees that they share', formatBytes(document.layerBytes)],
     ['store of large files', formatBytes(document.storeBytes)],
   ];
-  const { unusedLayerBytes, sharing } = document;
+  const { unusedLayerBytes, spareBytes, sharing } = document;
+  if (spareBytes !== undefined && spareBytes > 0)
+    totals.push(['kept for removals on a full disk', formatBytes(spareBytes)]);
   if (unusedLayerBytes !== undefined && unusedLayerBytes > 1 << 20) {
     totals.push([
       'trees nobody uses',

@@ -10,6 +10,7 @@ import { join } from 'node:path';
 import { freeBytes, isOutOfSpace } from '../../large-files/disk-space.ts';
 import { makeDirectories } from '../../make-directories.ts';
 import { Git2dbError } from '../../xet/errors.ts';
+import { diskUsage } from './disk-usage.ts';
 import type { WorktreeHome } from './driver.ts';
 
 type Home = Pick<WorktreeHome, 'worktrees'>;
@@ -22,6 +23,11 @@ const LEAST_BYTES = SPARE_BYTES / 4;
 
 function spareFile({ worktrees }: Home): string {
   return join(worktrees, '.spare');
+}
+
+/** What is put by, in bytes on disk. */
+export function spareBytes(home: Home): Promise<number> {
+  return diskUsage(spareFile(home));
 }
 
 /** Puts the file by if it is missing; that it cannot be done is no failure. */
