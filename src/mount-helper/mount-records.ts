@@ -128,7 +128,8 @@ export function recordFile(places: RecordPlaces, id: string): string {
 
 /**
  * Writes or replaces a record; it is on stable storage when this returns. One of a mount in the making has
- * to outlive its process only, not the machine, with which the mount would be gone too.
+ * to outlive its process only, not the machine, with which the mount would be gone too; with it goes what
+ * crashed writers have left.
  */
 export function writeRecord(places: RecordPlaces, record: MountRecord): void {
   const isDurable = record.phase !== 'mounting';
@@ -146,6 +147,14 @@ export function writeRecord(places: RecordPlaces, record: MountRecord): void {
       { cause: error },
     );
   }
+  if (record.phase === 'mounting') sweepLitter(places);
+}
+
+/** Not worth a mount: what stays is told by `repair`. */
+function sweepLitter(places: RecordPlaces): void {
+  try {
+    findLitter(places, { remove: true });
+  } catch {}
 }
 
 function syncDirectory(directory: string): void {

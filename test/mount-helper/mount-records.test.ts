@@ -1,6 +1,7 @@
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import {
+  existsSync,
   lstatSync,
   mkdirSync,
   mkdtempSync,
@@ -232,6 +233,20 @@ test('what a crashed writer has left is litter after a while, and no record befo
   t.is(readRecords(at).records.length, 1);
   findLitter(at, { remove: true });
   t.deepEqual(readdirSync(at.records), [`${RECORD.id}.json`]);
+});
+
+test('the next mount sweeps what crashed writers have left, and not what is being written', (t) => {
+  const at = places(t);
+  writeRecord(at, RECORD);
+  const [old, young] = ['.new-1-old', '.new-1-young'].map((name) => join(at.records, name)) as [
+    string,
+    string,
+  ];
+  for (const file of [old, young]) writeFileSync(file, 'x');
+  utimesSync(old, 1, 1);
+  writeRecord(at, { ...RECORD, id: 'f'.repeat(16), phase: 'mounting' });
+  t.false(existsSync(old));
+  t.true(existsSync(young));
 });
 
 test('a place that cannot be written is an error that names it', (t) => {
