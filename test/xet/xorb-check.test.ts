@@ -1,4 +1,9 @@
 /** Xorbs that come in pieces: checked by this thread, and by one beside it when there is much to hash. */
+import { execFile } from 'node:child_process';
+import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { promisify } from 'node:util';
 import test from 'ava';
 import fc from 'fast-check';
 import type { CompressionMode } from '../../src/xet/compress/scheme.ts';
@@ -150,4 +155,21 @@ test('given up, it does not call the sink any more', async (t) => {
   for (const resolve of waiting) resolve();
   await settled;
   t.is(calls, 1);
+});
+
+test('a thread that is started and never asked does not keep the process alive', async (t) => {
+  const thread = new URL('../../src/xet/parallel/record-thread.js', import.meta.url);
+  // A program in a file: one that is given by --eval ends whatever there is.
+  const folder = mkdtempSync(join(tmpdir(), 'git2db-thread-'));
+  t.teardown(() => rmSync(folder, { recursive: true }));
+  const program = join(folder, 'program.mjs');
+  writeFileSync(
+    program,
+    `import { canHashBeside } from ${JSON.stringify(thread.href)};
+    if (canHashBeside(2 ** 30)) throw new Error('it cannot be there yet');
+    process.stdout.write('started');`,
+  );
+  const limits = { timeout: 30_000, killSignal: 'SIGKILL' } as const;
+  const { stdout } = await promisify(execFile)(process.execPath, [program], limits);
+  t.is(stdout, 'started');
 });

@@ -69,6 +69,8 @@ class RecordThread {
     this.#worker.on('message', (answer: RecordAnswer) => this.#answer(answer.id, answer));
     this.#worker.on('error', () => this.#end());
     this.#worker.on('exit', () => this.#end());
+    // Who listens for messages keeps the process alive until it says otherwise, also if nothing is ever asked.
+    this.#worker.unref();
   }
 
   get isFree(): boolean {
