@@ -5,7 +5,8 @@
  *     to it      xet <file hash> <size or ->       one line a file; behind it the oid of the commit or tree
  *                lfs <SHA-256> <size or ->         that is checked out, where git has said it
  *                an empty line                     begin with these
- *     from it    ok <kind> <hash>                  the store has it now, for every process
+ *     from it    part <kind> <hash> <part>         so far it can be read: see part-line.ts
+ *                ok <kind> <hash>                  the store has it now, for every process
  *                no <kind> <hash> <code> <message as a JSON string>
  *
  * The end of its input is its end. It inherits stderr, for its progress on a terminal.
@@ -16,6 +17,8 @@ import { dirname, join } from 'node:path';
 import { EXIT_CODES } from '../exit-codes.ts';
 import { quickStart } from '../node-start.ts';
 import { type ErrorCode, Git2dbError, messageOf } from '../xet/errors.ts';
+import type { FilePart } from '../xet/transfer/file-part.ts';
+import { parsePart } from './part-line.ts';
 
 /** What a pointer names. */
 export interface MissingContent {
@@ -38,6 +41,8 @@ const MAX_LINE = 64 * 1024;
 export class ContentFetcher {
   readonly #options: FetcherOptions;
   readonly #asked = new Map<string, 'waiting' | 'there' | Git2dbError>();
+  /** Of those that wait, in the order in which they were told. */
+  readonly #parts = new Map<string, FilePart[]>();
   readonly #wakers: (() => void)[] = [];
   #child: ChildProcess | undefined;
   #closed: Promise<void> | undefined;
@@ -77,19 +82,19 @@ export class ContentFetcher {
     return state ?? new Git2dbError('CONTENT_MISSING', 'the content was not asked for');
   }
 
+  /** Whether it is on its way, and some of it can be read. */
+  isComing({ kind, hash }: MissingContent): boolean {
+    return this.#parts.has(`${kind} ${hash}`);
+  }
+
+  /** The part that begins at `offset`, while the rest is on its way. */
+  partAt({ kind, hash }: MissingContent, offset: number): FilePart | undefined {
+    return this.#parts.get(`${kind} ${hash}`)?.find((part) => part.offset === offset);
+  }
+
   /** Resolves when something has changed since it was called. */
   change(): Promise<void> {
     return new Promise((resolve) => this.#wakers.push(resolve));
-  }
-
-  /** Asks for one and waits for it. */
-  async fetch(content: MissingContent): Promise<true | Git2dbError> {
-    this.ask([content]);
-    for (;;) {
-      const state = this.stateOf(content);
-      if (state !== undefined) return state;
-      await this.change();
-    }
   }
 
   /** Ends the process and waits for its end: what it has fetched is published then. */
@@ -133,10 +138,23 @@ export class ContentFetcher {
   }
 
   #take(line: string): void {
+    const [, coming, text] = /^part ((?:xet|lfs) [0-9a-f]{64}) (.*)$/.exec(line) ?? [];
+    if (coming !== undefined) {
+      this.#takePart(coming, parsePart(text ?? ''));
+      return;
+    }
     const [, word, key, code, told] =
       /^(ok|no) ((?:xet|lfs) [0-9a-f]{64})(?: ([A-Z0-9_]+) (".*"))?$/.exec(line) ?? [];
     if (key === undefined || !this.#asked.has(key)) return;
     this.#asked.set(key, word === 'ok' ? 'there' : toldError(code, told));
+    this.#parts.delete(key);
+  }
+
+  #takePart(key: string, part: FilePart | undefined): void {
+    if (part === undefined || this.#asked.get(key) !== 'waiting') return;
+    const parts = this.#parts.get(key);
+    if (parts === undefined) this.#parts.set(key, [part]);
+    else parts.push(part);
   }
 
   /** All that wait will not come. */
@@ -146,6 +164,7 @@ export class ContentFetcher {
       `the content is not on this machine, and the program that fetches it (git2db xet hook fetch-content) ${how}`,
     );
     for (const [key, state] of this.#asked) if (state === 'waiting') this.#asked.set(key, this.#failure);
+    this.#parts.clear();
     for (const wake of this.#wakers.splice(0)) wake();
   }
 }

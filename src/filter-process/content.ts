@@ -5,10 +5,12 @@ import { errnoOf, Git2dbError } from '../xet/errors.ts';
 import { useBlake3 } from '../xet/hash/blake3.ts';
 import { formatHash, parseHash } from '../xet/hash/xet-hash.ts';
 import { ReadAhead } from '../xet/read-ahead.ts';
+import { planRun } from '../xet/reconstruct/part.ts';
 import type { ReadPlan } from '../xet/reconstruct/plan.ts';
 import { adoptFile } from '../xet/store/adopt.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
+import type { FilePart } from '../xet/transfer/file-part.ts';
 import { Uploader } from '../xet/upload.ts';
 import type { FilterConfig } from './config.ts';
 import { findLfsObject, hasSha256, type LfsSource, lfsContentMissing } from './lfs-content.ts';
@@ -127,6 +129,12 @@ export class Content {
       if (!(error instanceof Git2dbError)) throw error;
       return this.#fromSources(bytes, size, error);
     }
+  }
+
+  /** Where the bytes of a part of a file are that is being fetched into our store. */
+  planPart(part: FilePart): ReadPlan {
+    if (part.kind === 'file') return this.downloader.plan(part.hash, part.size);
+    return planRun(this.store.term(part.hash, part.start, part.end, part.size));
   }
 
   /** Throws `ours` when no source has the file, or a source's damage where ours is only that it is missing. */

@@ -37,10 +37,13 @@ export class DelayedFiles {
     return paths.length > 0 || this.#queue.waiting === 0 ? paths : this.#listWhenReady();
   }
 
-  /** Those that can be given at once: what is not read yet is read in the order of this list. */
+  /**
+   * Those that can be given at once: what is not read yet is read in the order of this list. Where there are none,
+   * one that is still coming: git, which takes one file after the other, has the time that it takes.
+   */
   #list(): Buffer[] {
     const paths = this.#queue.list(({ wanted }) => this.#isSettled(wanted));
-    if (paths.length === 0) return paths;
+    if (paths.length === 0) return this.#queue.list(({ wanted }) => this.#context.isComing(wanted), 1);
     this.#context.expect(paths.length);
     const { readAhead } = this.#context.content;
     for (const path of paths) readAhead.add((this.#queue.get(path) as GivenContent).file);

@@ -1,7 +1,7 @@
 /** What the conversions of one filter process share; each is opened when it is first needed. */
 import type { FilterConfig } from './config.ts';
 import { Content } from './content.ts';
-import { ContentFetcher } from './content-fetcher.ts';
+import { ContentFetcher, type MissingContent } from './content-fetcher.ts';
 import { StagedPointers } from './staged-pointer.ts';
 
 export type Report = (message: string) => void;
@@ -67,6 +67,11 @@ export class FilterContext {
   /** Whether missing content may be fetched. */
   mayFetch(): boolean {
     return this.config.mayFetch(this.kind);
+  }
+
+  /** Whether it is being fetched, and what has come of it may be given already. */
+  isComing(content: MissingContent): boolean {
+    return this.#fetcher?.isComing(content) === true && this.config.onMissing !== 'pointer';
   }
 
   /** Publishes what was stored. */

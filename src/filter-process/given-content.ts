@@ -6,6 +6,7 @@ import { PARALLEL_BYTES, type VerifiedWindow } from '../xet/download.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import type { QueuedFile } from '../xet/read-ahead.ts';
 import type { ContentOutput } from './answer.ts';
+import { ComingContent } from './coming-content.ts';
 import type { MissingContent } from './content-fetcher.ts';
 import type { FilterContext } from './filter-context.ts';
 import { ContentCheck } from './lfs-content.ts';
@@ -43,6 +44,7 @@ export class ContentGiver {
       write: (output) => {
         const given = new GivenOutput(output);
         try {
+          if (this.#context.isComing(content.wanted)) return this.#fetchAndWrite(content, output);
           this.#write(content, given);
         } catch (error) {
           // Missing content shows while planning; what goes missing after the first byte is a failure.
@@ -65,10 +67,10 @@ export class ContentGiver {
   }
 
   async #fetchAndWrite(content: GivenContent, output: ContentOutput): Promise<void> {
-    const { file, wanted } = content;
-    const fetched = await this.#context.fetcher.fetch(wanted);
+    const coming = new ComingContent(this.#context, content);
+    const fetched = await coming.giveParts(output);
     if (fetched !== true) return this.#leavePointer(content, output, withRemedy(fetched));
-    giveAll(this.#context.content.downloader.read(file.plan()), file.size, output, sha256Of(wanted));
+    giveAll(coming.rest(), content.file.size, output, sha256Of(content.wanted));
   }
 
   /** Throws `reason` unless pointers may stand for what is missing. */
@@ -124,8 +126,8 @@ function giveAll(
   sha256: string | undefined,
 ): void {
   const check = sha256 === undefined ? undefined : new ContentCheck(sha256, 'what the store has for it');
-  let given = 0;
-  for (const { chunks } of windows) {
+  for (const { fileOffset, chunks } of windows) {
+    let given = fileOffset;
     for (const chunk of chunks) {
       check?.update(chunk);
       output.content(chunk);

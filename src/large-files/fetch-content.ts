@@ -11,6 +11,7 @@ import { shownUrl } from '../xet/remote/address.ts';
 import { LocalStore } from '../xet/store/local-store.ts';
 import { registerUser } from '../xet/store/users.ts';
 import { StoreWriter } from '../xet/store/writer.ts';
+import type { FilePart } from '../xet/transfer/file-part.ts';
 import { sizeIfPresent } from '../xet/transfer/present-file.ts';
 import type { TransferEvent } from '../xet/transfer/transfer.ts';
 import type { ContentRemotes } from './content-remotes.ts';
@@ -40,6 +41,8 @@ export interface FetchContentOptions extends Place {
   readonly signal?: AbortSignal | undefined;
   /** Told of each file as soon as every process can read it, or nothing more can be tried. */
   readonly onFile?: ((outcome: ContentOutcome) => void) | undefined;
+  /** Told of a file on its way, as far as every process can read it; another try of it begins anew. */
+  readonly onPart?: ((content: WantedContent, part: FilePart) => void) | undefined;
   readonly onProgress?: ((event: TransferEvent) => void) | undefined;
 }
 
@@ -125,7 +128,7 @@ class ContentFetch {
     await this.#eachRemote(wanted, async (name, left, treeish) => {
       const { remote } = await this.#remotes.open(name, 'fetch', undefined, treeish);
       const { storeDir, repository, fsync } = this.#config;
-      const { signal, warn, onProgress } = this.#options;
+      const { signal, warn, onProgress, onPart } = this.#options;
       // Of its own: the engine has a writer on it.
       const local = new LocalStore(storeDir);
       const byHash = new Map(left.map((one) => [one.hash, one]));
@@ -139,6 +142,10 @@ class ContentFetch {
             writer: { fsync, warn },
             signal,
             onProgress,
+            onPart: ({ hash }, part) => {
+              const one = byHash.get(formatHash(hash));
+              if (one !== undefined) onPart?.(one, part);
+            },
             onFile: ({ hash, outcome }) => {
               const one = byHash.get(formatHash(hash));
               if (one !== undefined && outcome !== 'failed') this.#settle(one, outcome);

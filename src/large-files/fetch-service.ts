@@ -2,7 +2,9 @@
  * The other end of src/filter-process/content-fetcher.ts: a process beside a filter that fetches what it asks
  * for, batch after batch, until the filter ends. The remotes stay open between batches.
  */
+import { formatPart } from '../filter-process/part-line.ts';
 import { Git2dbError, messageOf } from '../xet/errors.ts';
+import type { FilePart } from '../xet/transfer/file-part.ts';
 import { ContentRemotes } from './content-remotes.ts';
 import {
   type ContentOutcome,
@@ -11,7 +13,8 @@ import {
   type WantedContent,
 } from './fetch-content.ts';
 
-export interface FetchServiceOptions extends Omit<FetchContentOptions, 'onFile' | 'from' | 'treeishes'> {
+export interface FetchServiceOptions
+  extends Omit<FetchContentOptions, 'onFile' | 'onPart' | 'from' | 'treeishes'> {
   readonly mayPrompt: boolean;
   /** Lines of the filter. */
   readonly input: AsyncIterable<Buffer>;
@@ -64,7 +67,9 @@ async function answerBatch(
   };
   options.onBatch?.(wanted.length);
   try {
-    await fetchContent(remotes, wanted, { ...options, treeishes, onFile });
+    const onPart = ({ kind, hash }: WantedContent, part: FilePart) =>
+      options.answer(`part ${kind} ${hash} ${formatPart(part)}`);
+    await fetchContent(remotes, wanted, { ...options, treeishes, onFile, onPart });
   } catch (error) {
     if ((error as Error).name === 'AbortError') throw error;
     // Our own store cannot be written, or the unforeseen: nobody is left without an answer.

@@ -149,19 +149,17 @@ export class LocalStore {
   /** The stored file that a shard's record describes. */
   describe(record: FileRecord, shard: string | undefined): StoredFile {
     let size = 0;
-    const terms = record.terms.map((term): StoredTerm => {
-      size += term.rawBytes;
-      const name = formatHash(term.xorbHash);
-      return {
-        name,
-        xorbHash: term.xorbHash,
-        start: term.start,
-        end: term.end,
-        rawBytes: term.rawBytes,
-        open: () => this.openXorb(term.xorbHash),
-      };
+    const terms = record.terms.map(({ xorbHash, start, end, rawBytes }) => {
+      size += rawBytes;
+      return this.term(xorbHash, start, end, rawBytes);
     });
     return { hash: record.fileHash, size, terms, shard, record };
+  }
+
+  /** Chunks [start, end) of a published xorb, `rawBytes` of content. */
+  term(xorbHash: Uint8Array, start: number, end: number, rawBytes: number): StoredTerm {
+    const open = () => this.openXorb(xorbHash);
+    return { name: formatHash(xorbHash), xorbHash, start, end, rawBytes, open };
   }
 
   /** The stored file that a journal describes; `open` gives local xorbs. */
@@ -171,16 +169,7 @@ export class LocalStore {
   ): StoredFile {
     const terms = file.terms.map((term): StoredTerm => {
       const { xorbHash, local, start, end, rawBytes } = term;
-      if (xorbHash !== undefined) {
-        return {
-          name: formatHash(xorbHash),
-          xorbHash,
-          start,
-          end,
-          rawBytes,
-          open: () => this.openXorb(xorbHash),
-        };
-      }
+      if (xorbHash !== undefined) return this.term(xorbHash, start, end, rawBytes);
       return {
         name: `unsealed ${local}`,
         xorbHash: undefined,

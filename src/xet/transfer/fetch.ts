@@ -161,7 +161,7 @@ class FetchSession {
         try {
           if (job.isDropped) continue;
           if (step.failure !== undefined) throw step.failure;
-          job.file ??= new FetchedFile(this.#writer, job.stored.size);
+          job.file ??= this.#begin(job);
           if (piece === undefined) await this.#finish(job, job.file, taker);
           else await taker.take(job.file, piece);
         } catch (error) {
@@ -185,6 +185,10 @@ class FetchSession {
       await wholes?.close();
     }
     return again;
+  }
+
+  #begin({ wanted, stored }: Job): FetchedFile {
+    return new FetchedFile(this.#writer, stored.size, (part) => this.#ledger.part(wanted, part));
   }
 
   #openWholes(): WholeXorbs | undefined {

@@ -1,6 +1,7 @@
 /** Keeps the books of a transfer: what became of each file, and how far it has come. */
 import { errnoOf, Git2dbError, messageOf } from '../errors.ts';
 import { formatHash } from '../hash/xet-hash.ts';
+import type { FilePart } from './file-part.ts';
 import type { FileOutcome, Outcome, TransferOptions, TransferResult, WantedFile } from './transfer.ts';
 
 export class Ledger {
@@ -67,6 +68,11 @@ export class Ledger {
     if (outcome === 'moved') this.#contentBytes += size ?? 0;
     this.#options.onFile?.(told);
     this.#options.onProgress?.({ kind: 'file', file: told });
+  }
+
+  /** The next part of a file that is on its way can be read. */
+  part(file: WantedFile, part: FilePart): void {
+    this.#options.onPart?.(file, part);
   }
 
   isSettled(file: WantedFile): boolean {

@@ -63,6 +63,7 @@ export class PieceTaker {
     else if (piece.kind === 'whole') await this.#takeWhole(file, piece);
     else if (piece.kind === 'here') await this.#takeLocal(file, piece);
     else this.#takeAgain(file, piece);
+    file.tellPublished();
   }
 
   /** Resolves when all that was taken has been written. */

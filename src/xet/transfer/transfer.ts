@@ -3,6 +3,7 @@
  * what becomes of each file, and what is told meanwhile.
  */
 import type { Git2dbError } from '../errors.ts';
+import type { FilePart } from './file-part.ts';
 
 /** A file to be moved. */
 export interface WantedFile {
@@ -39,6 +40,8 @@ export interface TransferOptions {
   readonly onProgress?: ((event: TransferEvent) => void) | undefined;
   /** Told of each file as soon as it is dealt with: a fetched one can be read by every process from then on. */
   readonly onFile?: ((file: FileOutcome) => void) | undefined;
+  /** Told of a file that is being fetched, as far as it can be read; a second try of it begins anew. */
+  readonly onPart?: ((file: WantedFile, part: FilePart) => void) | undefined;
 }
 
 export interface TransferResult {
