@@ -7,9 +7,10 @@ import { spawnSync } from 'node:child_process';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { FUSE_OVERLAYFS_VERSION, machine } from '../bench-shared/machine.ts';
+import { touchMemory } from '../bench-shared/memory.ts';
 import { type Folders, printResult, runProgram, withFolders } from '../bench-shared/program.ts';
 import { run } from '../bench-shared/run.ts';
-import { listSteps, type Step, workload } from './cases.ts';
+import { listSteps, type Step } from './cases.ts';
 import { type Contender, listContenders, Place } from './contenders.ts';
 import { MountInputs } from './inputs.ts';
 import { type MountBenchOptions, parseOptions, USAGE } from './options.ts';
@@ -58,7 +59,7 @@ function unmount(scratch: string): void {
 async function settle(path: string, { restS = 0, memoryAtHand = 0 }: Step): Promise<void> {
   run(['sync', '-f', path]);
   await sleep(1000 * restS);
-  if (memoryAtHand > 0) workload('touch_memory', String(memoryAtHand));
+  touchMemory(memoryAtHand);
 }
 
 /** False when a step of ours failed. */

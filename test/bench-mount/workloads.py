@@ -1,6 +1,5 @@
 """What is measured and needs more than a program of the system: prints the seconds it took."""
 
-import mmap
 import os
 import random
 import sys
@@ -39,14 +38,6 @@ def random_read(path, count):
     for _ in range(int(count)):
         os.pread(fd, 4096, places.randrange(pages) * 4096)
     os.close(fd)
-
-
-def touch_memory(size):
-    """That many bytes of memory are used and given back; at most half of what is free."""
-    free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    with mmap.mmap(-1, max(MIB, min(int(size), free // 2))) as memory:
-        for at in range(0, len(memory), mmap.PAGESIZE):
-            memory[at] = 1
 
 
 def create_unlink(directory, count):
@@ -98,7 +89,7 @@ def stat_delay(large, directory, copy=None):
     return worst
 
 
-WORK = {f.__name__: f for f in (read, write, random_read, touch_memory, create_unlink, stat_delay)}
+WORK = {f.__name__: f for f in (read, write, random_read, create_unlink, stat_delay)}
 
 start = time.perf_counter()
 result = WORK[sys.argv[1]](*sys.argv[2:])

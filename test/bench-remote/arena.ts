@@ -11,6 +11,7 @@ import {
   QUIET_GIT,
   XET_FILTER,
 } from '../bench-shared/environment.ts';
+import { touchMemory } from '../bench-shared/memory.ts';
 import { LfsServer, RunningServer, startNginx } from './servers.ts';
 
 const execute = promisify(execFile);
@@ -19,10 +20,13 @@ export type Kind = 'git2db' | 'git-lfs';
 
 export class Arena {
   readonly dir: string;
+  readonly memoryAtHand: number;
   readonly #bin: string;
 
-  constructor(dir: string) {
+  /** `memoryAtHand`: bytes that whoever is measured finds free at once. */
+  constructor(dir: string, memoryAtHand: number) {
     this.dir = dir;
+    this.memoryAtHand = memoryAtHand;
     this.#bin = join(dir, 'bin');
     linkPrograms(this.#bin, { git2db: 'dist/bin/git2db.js', 'git2db-filter': 'dist/bin/git2db-filter.js' });
   }
@@ -133,6 +137,7 @@ export class User {
   }
 
   measure(command: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): Promise<Cost> {
+    touchMemory(this.#arena.memoryAtHand);
     return measure(command, { cwd, env: { ...this.env, ...more }, sync: cwd });
   }
 }

@@ -16,7 +16,7 @@ export class RemoteBench {
 
   constructor(options: RemoteBenchOptions, scratch: string, inputs: string) {
     this.options = options;
-    this.arena = new Arena(scratch);
+    this.arena = new Arena(scratch, 3 * options.sizeMb * 2 ** 20);
     this.inputs = new Inputs(inputs);
     this.missingLfs =
       spawnSync('git-lfs', ['version']).error === undefined ? undefined : 'git-lfs is not installed';
