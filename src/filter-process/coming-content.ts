@@ -12,6 +12,7 @@ import type { FilePart } from '../xet/transfer/file-part.ts';
 import type { ContentOutput } from './answer.ts';
 import type { FilterContext } from './filter-context.ts';
 import type { GivenContent } from './given-content.ts';
+import { OutputClosed } from './pkt-output.ts';
 
 export class ComingContent {
   readonly #context: FilterContext;
@@ -83,7 +84,7 @@ export class ComingContent {
       this.#isStopped = this.#size !== end;
     } catch (error) {
       // What is wrong is told by whoever has all of it.
-      if (!(error instanceof Git2dbError)) throw error;
+      if (!(error instanceof Git2dbError) || error instanceof OutputClosed) throw error;
       this.#isStopped = true;
     } finally {
       if (plan !== undefined && given > 0) this.#hashes.append(chunkHashesOf(plan), 0, 32 * given);

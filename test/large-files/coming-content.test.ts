@@ -1,7 +1,7 @@
 /** A checkout from a server: what has come of a file goes to git while the rest is on its way. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
 import { createServer, request as send } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
@@ -146,9 +146,30 @@ async function proxyTo(
   return (server.address() as AddressInfo).port;
 }
 
+/** How many processes fetch for the filters in this directory. */
+function fetchers(directory: string): number {
+  return readdirSync('/proc').filter((name) => {
+    try {
+      const words = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
+      return words.includes('fetch-content') && readlinkSync(`/proc/${name}/cwd`) === directory;
+    } catch {
+      return false;
+    }
+  }).length;
+}
+
 async function until(t: ExecutionContext, holds: () => boolean, what: string): Promise<void> {
   for (let i = 0; i < 1200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
   t.true(holds(), what);
+}
+
+/** A checkout that has been given some of the file; the rest is held back. */
+async function begin(t: ExecutionContext) {
+  const rig = await setUp(t);
+  rig.fault = 'hold';
+  const { git, ended } = rig.checkOut();
+  await until(t, rig.isGiven, 'git is not given what has come');
+  return { rig, git, ended };
 }
 
 /** The file is there, nothing half-made is left, and the store is sound. */
@@ -162,10 +183,7 @@ async function isWhole(t: ExecutionContext, { sandbox }: Rig): Promise<void> {
 }
 
 test('git is given what has come of a file while the rest is on its way', async (t) => {
-  const rig = await setUp(t);
-  rig.fault = 'hold';
-  const { git, ended } = rig.checkOut();
-  await until(t, rig.isGiven, 'git is not given what has come');
+  const { rig, git, ended } = await begin(t);
   rig.resume('none');
   const text = await ended;
   t.is(git.exitCode, 0, text);
@@ -174,10 +192,7 @@ test('git is given what has come of a file while the rest is on its way', async 
 
 test('where the rest of a file that was begun is damaged or lost, git drops what it got', async (t) => {
   for (const fault of ['damage', 'missing'] as const) {
-    const rig = await setUp(t);
-    rig.fault = 'hold';
-    const { git, ended } = rig.checkOut();
-    await until(t, rig.isGiven, 'git is not given what has come');
+    const { rig, git, ended } = await begin(t);
     rig.resume(fault);
     const text = await ended;
     t.not(git.exitCode, 0, fault);
@@ -188,6 +203,17 @@ test('where the rest of a file that was begun is damaged or lost, git drops what
     await rig.sandbox.git(['checkout', '-q', '-f', 'main'], { cwd: 'b' });
     await isWhole(t, rig);
   }
+});
+
+test('a checkout that is killed while a file comes ends its fetch, and the next one completes', async (t) => {
+  const { rig, git, ended } = await begin(t);
+  git.kill('SIGKILL');
+  rig.resume('none');
+  await ended;
+  await until(t, () => fetchers(rig.sandbox.path('b')) === 0, 'the fetch goes on');
+  rmSync(rig.sandbox.path('b/.git/index.lock'), { force: true });
+  await rig.sandbox.git(['checkout', '-q', '-f', 'main'], { cwd: 'b' });
+  await isWhole(t, rig);
 });
 
 test('where pointers may stand for what is missing, a file is not begun before all of it is there', async (t) => {
