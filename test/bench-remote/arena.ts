@@ -11,7 +11,6 @@ import {
   QUIET_GIT,
   XET_FILTER,
 } from '../bench-shared/environment.ts';
-import { touchMemory } from '../bench-shared/memory.ts';
 import { LfsServer, RunningServer, startNginx } from './servers.ts';
 
 const execute = promisify(execFile);
@@ -137,7 +136,7 @@ export class User {
   }
 
   measure(command: readonly string[], cwd: string, more: NodeJS.ProcessEnv = {}): Promise<Cost> {
-    touchMemory(this.#arena.memoryAtHand);
-    return measure(command, { cwd, env: { ...this.env, ...more }, sync: cwd });
+    const { memoryAtHand } = this.#arena;
+    return measure(command, { cwd, env: { ...this.env, ...more }, sync: cwd, memoryAtHand });
   }
 }

@@ -206,7 +206,7 @@ export class Repository {
   /** Runs a command and flushes what it wrote, measured. */
   measure(
     command: readonly string[],
-    options: Partial<Pick<RunOptions, 'stdin' | 'repeat' | 'cwd'>> = {},
+    options: Partial<Pick<RunOptions, 'stdin' | 'repeat' | 'cwd' | 'memoryAtHand'>> = {},
   ): Promise<Cost> {
     return measure(command, { cwd: this.folder, env: this.env, sync: this.folder, ...options });
   }

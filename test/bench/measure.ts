@@ -7,11 +7,12 @@
  *   - Peak memory is the kernel's own high-water mark (VmHWM) of each process below the shell, read
  *     every 40 ms, so a process that lives shorter may be missed.
  *   - Wall time includes `sync -f` of the place written to, for every contender alike. What was written
- *     there before is flushed before the clock starts.
+ *     there before is flushed before the clock starts, and memory is at hand.
  */
 import { spawn, spawnSync } from 'node:child_process';
 import { lstatSync, readdirSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
+import { touchMemory } from '../bench-shared/memory.ts';
 
 /** Clock ticks in a second: USER_HZ, 100 on every Linux that Node runs on. */
 const TICKS = 100;
@@ -30,6 +31,8 @@ export interface RunOptions {
   readonly env: NodeJS.ProcessEnv;
   /** A place on the file system that is flushed inside the measured time. */
   readonly sync?: string;
+  /** Bytes of memory that the command finds free at once: see `touchMemory`. */
+  readonly memoryAtHand?: number;
   /** File for standard input; nothing otherwise. */
   readonly stdin?: string;
   /** Runs the command so often and divides; for commands of a few ticks. */
@@ -55,6 +58,7 @@ cat "/proc/$$/stat" >&3`;
 export async function measure(command: readonly string[], options: RunOptions): Promise<Cost> {
   const repeat = options.repeat ?? 1;
   if (options.sync !== undefined) spawnSync('sync', ['-f', options.sync]);
+  touchMemory(options.memoryAtHand ?? 0);
   const start = performance.now();
   const child = spawn('sh', ['-c', WRAPPER, 'sh', ...command], {
     cwd: options.cwd,

@@ -12,13 +12,14 @@ export async function copies(
   source: string,
 ): Promise<void> {
   const missing = copyMissing();
-  const options = { cwd: bench.arena.dir, env: process.env, sync: bench.arena.dir };
+  const { arena, memoryAtHand } = bench;
+  const options = { cwd: arena.dir, env: process.env, sync: arena.dir, memoryAtHand };
   for (const step of steps) {
     if (missing !== undefined) {
       bench.skip(name, step, COPY, missing);
       continue;
     }
-    const target = bench.arena.folder('copy');
+    const target = arena.folder('copy');
     bench.enter(name, step, COPY, await measure([...COPY_COMMAND, source, target], options));
     if (statSync(source).isFile()) rmSync(target);
   }
