@@ -6,7 +6,6 @@
 import type { VerifiedWindow } from '../xet/download.ts';
 import { Git2dbError } from '../xet/errors.ts';
 import { beginsWith, chunkHashesOf } from '../xet/reconstruct/part.ts';
-import type { ReadPlan } from '../xet/reconstruct/plan.ts';
 import { ByteList } from '../xet/store/byte-list.ts';
 import type { FilePart } from '../xet/transfer/file-part.ts';
 import type { ContentOutput } from './answer.ts';
@@ -69,10 +68,11 @@ export class ComingContent {
   #givePart(part: FilePart, output: ContentOutput): void {
     const { content } = this.#context;
     const end = part.offset + part.size;
+    let hashes: Uint8Array = new Uint8Array(0);
     let given = 0;
-    let plan: ReadPlan | undefined;
     try {
-      plan = content.planPart(part);
+      const plan = content.planPart(part);
+      hashes = chunkHashesOf(plan);
       for (const { chunks } of content.downloader.read(plan)) {
         for (const chunk of chunks) {
           output.content(chunk);
@@ -87,7 +87,7 @@ export class ComingContent {
       if (!(error instanceof Git2dbError) || error instanceof OutputClosed) throw error;
       this.#isStopped = true;
     } finally {
-      if (plan !== undefined && given > 0) this.#hashes.append(chunkHashesOf(plan), 0, 32 * given);
+      this.#hashes.append(hashes, 0, 32 * given);
     }
   }
 }
