@@ -1,13 +1,15 @@
 /** A checkout from a server: what has come of a file goes to git while the rest is on its way. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync, rmSync } from 'node:fs';
+import { existsSync, readdirSync, readFileSync, rmSync } from 'node:fs';
 import { createServer, request as send } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import test, { type ExecutionContext } from 'ava';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
 import { chunkEnds } from '../helpers/store-sandbox.ts';
+import { fetchers, until } from './fetchers.ts';
 import { createLargeFileSandbox, type LargeFileSandbox, litter, noise } from './repositories.ts';
+import { serve } from './serving.ts';
 
 isolateProcess();
 
@@ -38,12 +40,11 @@ interface Rig {
 
 async function setUp(t: ExecutionContext): Promise<Rig> {
   const sandbox = createLargeFileSandbox(t);
-  mkdirSync(sandbox.path('repositories'));
-  await sandbox.git(['init', '-q', '--bare', 'repositories/models.git']);
-  const port = await serve(t, sandbox);
+  const url = await serve(t, sandbox);
+  const { port } = new URL(url);
   const stored = () => readdirSync(sandbox.path('served/xorbs'), { recursive: true }).map(String);
   await sandbox.init('a');
-  await sandbox.git(['remote', 'add', 'origin', `http://127.0.0.1:${port}/models.git`], { cwd: 'a' });
+  await sandbox.git(['remote', 'add', 'origin', `${url}/models.git`], { cwd: 'a' });
   let before: string[] = [];
   for (const version of VERSIONS) {
     before = existsSync(sandbox.path('served/xorbs')) ? stored() : [];
@@ -88,27 +89,10 @@ async function setUp(t: ExecutionContext): Promise<Rig> {
   return rig;
 }
 
-async function serve(t: ExecutionContext, sandbox: LargeFileSandbox): Promise<number> {
-  const places = ['--store', sandbox.path('served'), '--repositories', sandbox.path('repositories')];
-  const server = spawn(
-    'git2db',
-    ['serve', ...places, '--listen', '127.0.0.1:0', '--anonymous', 'write', '--json'],
-    { cwd: sandbox.dir, env: { ...sandbox.env }, stdio: ['ignore', 'pipe', 'ignore'] },
-  );
-  t.teardown(() => server.kill('SIGKILL'));
-  let text = '';
-  for await (const piece of server.stdout) {
-    text += String(piece);
-    const port = /"url":\s*"http:\/\/127\.0\.0\.1:(\d+)/.exec(text)?.[1];
-    if (port !== undefined) return Number(port);
-  }
-  throw new Error(`git2db serve ended: ${text}`);
-}
-
 /** `faulty` says whose fault is done to what a URL names. */
 async function proxyTo(
   t: ExecutionContext,
-  port: number,
+  port: string,
   faulty: (url: string) => { readonly fault: Fault } | undefined,
   held: (() => void)[],
 ): Promise<number> {
@@ -144,23 +128,6 @@ async function proxyTo(
     server.close();
   });
   return (server.address() as AddressInfo).port;
-}
-
-/** How many processes fetch for the filters in this directory. */
-function fetchers(directory: string): number {
-  return readdirSync('/proc').filter((name) => {
-    try {
-      const words = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
-      return words.includes('fetch-content') && readlinkSync(`/proc/${name}/cwd`) === directory;
-    } catch {
-      return false;
-    }
-  }).length;
-}
-
-async function until(t: ExecutionContext, holds: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 1200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
-  t.true(holds(), what);
 }
 
 /** A checkout that has been given some of the file; the rest is held back. */
@@ -210,7 +177,7 @@ test('a checkout that is killed while a file comes ends its fetch, and the next 
   git.kill('SIGKILL');
   rig.resume('none');
   await ended;
-  await until(t, () => fetchers(rig.sandbox.path('b')) === 0, 'the fetch goes on');
+  await until(t, () => fetchers(rig.sandbox.path('b')).length === 0, 'the fetch goes on');
   rmSync(rig.sandbox.path('b/.git/index.lock'), { force: true });
   await rig.sandbox.git(['checkout', '-q', '-f', 'main'], { cwd: 'b' });
   await isWhole(t, rig);

@@ -1,12 +1,13 @@
 /** A checkout whose fetch is killed, or interrupted by Ctrl-C: git says why, and a second one completes. */
 import { type ChildProcess, spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync, mkdirSync, readdirSync, readFileSync, readlinkSync } from 'node:fs';
+import { existsSync, mkdirSync, readdirSync } from 'node:fs';
 import type { ServerResponse } from 'node:http';
 import test, { type ExecutionContext } from 'ava';
 import { cli } from '../cli/run.ts';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
 import { serveStatic } from '../helpers/static-server.ts';
+import { fetchers, until } from './fetchers.ts';
 import { createLargeFileSandbox, type LargeFileSandbox, litter, noise } from './repositories.ts';
 
 isolateProcess();
@@ -77,26 +78,6 @@ async function setUp(t: ExecutionContext): Promise<Rig> {
       for (const response of waiting.splice(0)) response.destroy();
     },
   };
-}
-
-/** The processes that fetch for the filters in this directory. */
-function fetchers(directory: string): number[] {
-  return readdirSync('/proc').flatMap((name) => {
-    if (!/^\d+$/.test(name)) return [];
-    try {
-      const words = readFileSync(`/proc/${name}/cmdline`, 'latin1').split('\0');
-      return words.includes('fetch-content') && readlinkSync(`/proc/${name}/cwd`) === directory
-        ? [Number(name)]
-        : [];
-    } catch {
-      return [];
-    }
-  });
-}
-
-async function until(t: ExecutionContext, holds: () => boolean, what: string): Promise<void> {
-  for (let i = 0; i < 1200 && !holds(); i++) await new Promise((resolve) => setTimeout(resolve, 50));
-  t.true(holds(), what);
 }
 
 /** Everything is there, once, and nothing half-made is left. */

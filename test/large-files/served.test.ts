@@ -1,39 +1,12 @@
-/** `git clone http://…` and `git push` of a repository with large files, served by one `git2db serve`. */
-import { spawn } from 'node:child_process';
-import { once } from 'node:events';
-import { existsSync, mkdirSync, readFileSync, rmSync } from 'node:fs';
+import { existsSync, readFileSync, rmSync } from 'node:fs';
 import { createServer } from 'node:http';
 import type { AddressInfo } from 'node:net';
-import test, { type ExecutionContext } from 'ava';
+import test from 'ava';
 import { isolateProcess } from '../helpers/git-sandbox.ts';
-import { createLargeFileSandbox, type LargeFileSandbox, noise } from './repositories.ts';
+import { createLargeFileSandbox, noise } from './repositories.ts';
+import { serve } from './serving.ts';
 
 isolateProcess();
-
-/** Serves the bare repository `models.git`, to everybody and for everything; the URL of the server. */
-async function serve(t: ExecutionContext, sandbox: LargeFileSandbox, store = 'served'): Promise<string> {
-  mkdirSync(sandbox.path('repositories'));
-  await sandbox.git(['init', '-q', '--bare', 'repositories/models.git']);
-  const args = ['--store', sandbox.path(store), '--repositories', sandbox.path('repositories')];
-  const server = spawn(
-    'git2db',
-    ['serve', ...args, '--listen', '127.0.0.1:0', '--anonymous', 'write', '--json'],
-    { cwd: sandbox.dir, env: { ...sandbox.env }, stdio: ['ignore', 'pipe', 'ignore'] },
-  );
-  t.teardown(async () => {
-    if (server.exitCode !== null || server.signalCode !== null) return;
-    const ended = once(server, 'exit');
-    server.kill('SIGKILL');
-    await ended;
-  });
-  let text = '';
-  for await (const piece of server.stdout) {
-    text += String(piece);
-    const url = /"url":\s*"([^"]+)"/.exec(text)?.[1];
-    if (url !== undefined) return url;
-  }
-  throw new Error(`git2db serve ended: ${text}`);
-}
 
 test('a push sends content and is refused without it; clone, pull and checkout fetch it', async (t) => {
   const sandbox = createLargeFileSandbox(t);
