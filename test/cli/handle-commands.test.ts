@@ -279,6 +279,7 @@ test('a worktree is made, found by branch, locked, repaired, counted and removed
   t.true(du.worktreeBytes > 0);
   t.is(du.spareBytes, 512 * statSync(join(root, '.git2db/worktrees/.spare')).blocks);
   t.is(du.sharing, null, 'vfs shares nothing');
+  t.regex((await run('du', 'model')).stdout, /^ *kept for removals on a full disk +256(?:\.0)? KiB$/m);
   t.is((await json('worktree', 'remove', 'model', tree.path, '--force')).removed, tree.id);
   t.false(existsSync(tree.path));
   t.deepEqual(await json('worktree', 'prune', 'model'), { dryRun: false, worktrees: [], layers: [] });
